@@ -1,0 +1,174 @@
+//! What is defined: lanes with their topics, feature views with their fields, feature services. These are the checked,
+//! compiled form; `parse` reads the TOML and `check` finds every error in it. Knows nothing of Kafka connections,
+//! shards or gRPC.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::json::Plan;
+
+/// Everything defined, checked as a whole and immutable; a reload makes a new one.
+#[derive(Debug, Default)]
+pub struct Definitions {
+    /// In file order.
+    pub lanes: Vec<Arc<LaneDefinition>>,
+    /// In file order.
+    pub views: Vec<Arc<View>>,
+    /// In file order.
+    pub services: Vec<Arc<FeatureService>>,
+    /// Index into `views` by view name.
+    pub view_by_name: HashMap<String, usize>,
+}
+
+/// A set of views that share partitioning, threads, memory and disk: the unit of isolation.
+#[derive(Debug, Clone)]
+pub struct LaneDefinition {
+    /// Unique; names the lane's directory and its consumer group (`<group>.<lane>`).
+    pub name: String,
+    /// How the producers of this lane map entity ids to partitions.
+    pub partitioner: Partitioner,
+    /// Quarantine data points found on a partition the partitioner would not choose (otherwise only count them).
+    pub strict_partition: bool,
+    /// Source topics. All have the same number of partitions; shard p is partition p of each.
+    pub topics: Vec<TopicDefinition>,
+    /// Where bad data points go.
+    pub dead_letter_topic: String,
+    /// Consumer threads; each is a member of the consumer group with shards of its own.
+    pub threads: usize,
+    /// Larger payloads are dead-lettered.
+    pub max_value_bytes: usize,
+    /// An event time this far ahead of the ingest time is quarantined.
+    pub future_bound_ms: i64,
+    /// How long past its expiry a version is remembered, so that a late older value cannot bring an entity back.
+    pub allowed_lateness_ms: i64,
+}
+
+/// One source topic of a lane.
+#[derive(Debug, Clone)]
+pub struct TopicDefinition {
+    /// The Kafka topic.
+    pub name: String,
+    /// Among versions of equal event time the higher priority wins, before topic name and offset.
+    pub priority: u8,
+    /// Names of the views this topic feeds. With exactly one, records need no `forebay-view` header.
+    pub views: Vec<String>,
+}
+
+/// The hash a producer uses to choose a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Partitioner {
+    /// Kafka's Java clients (`murmur2_random` in librdkafka).
+    Murmur2,
+    /// librdkafka's default (`consistent_random`).
+    Crc32,
+}
+
+/// A data point type: a named group of fields with one entity kind, lane, TTL and history class.
+#[derive(Debug)]
+pub struct View {
+    /// Unique name.
+    pub name: String,
+    /// Unique number that names the view in stored records; never given to another view.
+    pub id: u16,
+    /// Index into `Definitions::lanes`.
+    pub lane: usize,
+    /// What the entity id names: "customer", "device".
+    pub entity_kind: String,
+    /// Topics that feed it; pushes go to the first.
+    pub topics: Vec<String>,
+    /// Where a data point's event time is found.
+    pub event_time: EventTimeSource,
+    /// Time to live after the event time.
+    pub ttl_ms: i64,
+    /// The most a record's own TTL may be; tombstones are remembered this long. At least `ttl_ms`.
+    pub max_ttl_ms: i64,
+    /// What is promised of past versions.
+    pub history: HistoryClass,
+    /// Payloads wrap optional values as Avro-JSON does: `{"string": "x"}`.
+    pub avro_json: bool,
+    /// Declared fields.
+    pub fields: Vec<Field>,
+    /// The path plan compiled from `event_time` (slot 0 when it is a path) and `fields`; see `json::Plan`.
+    pub plan: Plan,
+}
+
+/// Where a data point's event time is found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EventTimeSource {
+    /// A path into the payload; an integer in this unit.
+    Path { path: Vec<String>, unit: TimeUnit },
+    /// A record header with decimal milliseconds.
+    Header(String),
+    /// The Kafka record timestamp.
+    Kafka,
+}
+
+/// Unit of an event time in a payload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TimeUnit {
+    /// Milliseconds since the epoch.
+    Milliseconds,
+    /// Seconds since the epoch.
+    Seconds,
+}
+
+/// What is promised of past versions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HistoryClass {
+    /// Only the current version is promised.
+    Latest,
+    /// Every version for the TTL.
+    Full,
+}
+
+/// One feature: a field of a view.
+#[derive(Debug, Clone)]
+pub struct Field {
+    /// Unique within the view.
+    pub name: String,
+    /// Object keys from the payload's root; array elements are not addressed.
+    pub path: Vec<String>,
+    /// Declared type.
+    pub field_type: FieldType,
+    /// Given when the field is absent or null.
+    pub default: Option<serde_json::Value>,
+    /// Its slot in the view's plan.
+    pub slot: usize,
+}
+
+/// Declared type of a field.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FieldType {
+    /// IEEE 754 double; any JSON number in range.
+    Double,
+    /// 64-bit signed; a JSON number without fraction or exponent, in range.
+    Int64,
+    /// true or false.
+    Bool,
+    /// A JSON string, unescaped.
+    String,
+    /// Milliseconds since the epoch; as `Int64`.
+    Timestamp,
+    /// Any JSON, as text.
+    Json,
+}
+
+/// A named, versioned list of features.
+#[derive(Debug, Clone)]
+pub struct FeatureService {
+    /// Name without version.
+    pub name: String,
+    /// 1 and up.
+    pub version: u32,
+    /// Views in order of first mention, each with the indices of its wanted fields.
+    pub features: Vec<ServiceView>,
+}
+
+/// The fields a feature service wants of one view.
+#[derive(Debug, Clone)]
+pub struct ServiceView {
+    /// Index into `Definitions::views`.
+    pub view: usize,
+    /// Indices into the view's `fields`.
+    pub fields: Vec<usize>,
+}
