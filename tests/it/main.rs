@@ -1,2 +1,1 @@
-//! Placeholder.
-fn main() {}
+//! One binary with all integration tests, a module per capability; `forebay_tests` is the harness they use.

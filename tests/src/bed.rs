@@ -1,0 +1,354 @@
+//! A test bed: topics of a test's own on a broker, a server with definitions over them, a connection, and the few calls
+//! most tests are made of. Built with `Bed::new(name).….start()`.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, ensure};
+
+use crate::kafka::{Consumed, Kafka, Place, Record};
+use crate::model::{Definitions, Model};
+use crate::rows::{Row, rows};
+use crate::server::{Connection, Server, ServerConfig};
+use crate::v1::{
+    GetFeaturesRequest, GetFeaturesResponse, GetHistoryRequest, OffsetVector, ViewSelection, ViewSelections,
+};
+use crate::wait::eventually;
+use crate::{Broker, run_dir};
+
+/// One lane `main`, one topic `points`, one view `points`: event time in `ts`, full history, a field of each type.
+/// `{ns}` stands for the test's namespace.
+pub const POINTS: &str = r#"
+[[lane]]
+name = "main"
+dead_letter_topic = "{ns}.dlq"
+[[lane.topic]]
+name = "{ns}.points"
+
+[[view]]
+id = 1
+name = "points"
+lane = "main"
+entity = "customer"
+topics = ["{ns}.points"]
+event_time = { path = "ts" }
+history = "full"
+[[view.field]]
+name = "d"
+type = "double"
+[[view.field]]
+name = "i"
+type = "int64"
+[[view.field]]
+name = "b"
+type = "bool"
+[[view.field]]
+name = "s"
+type = "string"
+[[view.field]]
+name = "t"
+type = "timestamp"
+[[view.field]]
+name = "j"
+path = "inner.deep"
+type = "json"
+[[view.field]]
+name = "n"
+type = "int64"
+default = 7
+
+[[feature_service]]
+name = "all"
+version = 1
+features = ["points.*"]
+[[feature_service]]
+name = "some"
+version = 1
+features = ["points.i"]
+[[feature_service]]
+name = "some"
+version = 2
+features = ["points.s", "points.i"]
+"#;
+
+/// A server with topics of its own.
+pub struct Bed {
+    /// The broker.
+    pub kafka: Kafka,
+    /// Before every topic name, and the consumer group.
+    pub namespace: String,
+    /// What the server was given, `{ns}` replaced.
+    pub definitions: String,
+    /// The server; kill, stop and restart it as you like.
+    pub server: Server,
+    /// Both services of it. After a restart call `reconnect`.
+    pub client: Connection,
+}
+
+/// What a bed is made of; every part has a default.
+pub struct BedBuilder {
+    name: String,
+    definitions: String,
+    partitions: i32,
+    config: String,
+    kafka: Option<Kafka>,
+    binary: Option<PathBuf>,
+    env: Vec<(String, String)>,
+    dead_letter_topics: bool,
+}
+
+impl BedBuilder {
+    /// Definitions with `{ns}` before topic names; default [`POINTS`].
+    pub fn definitions(mut self, toml: &str) -> Self {
+        self.definitions = toml.into();
+        self
+    }
+
+    /// Partitions of each topic; default 2.
+    pub fn partitions(mut self, count: i32) -> Self {
+        self.partitions = count;
+        self
+    }
+
+    /// TOML over the configuration's defaults.
+    pub fn config(mut self, toml: &str) -> Self {
+        self.config.push_str(toml);
+        self
+    }
+
+    /// A broker of the test's own.
+    pub fn kafka(mut self, kafka: Kafka) -> Self {
+        self.kafka = Some(kafka);
+        self
+    }
+
+    /// Another binary than `forebay`.
+    pub fn binary(mut self, path: PathBuf) -> Self {
+        self.binary = Some(path);
+        self
+    }
+
+    /// An environment variable for the server.
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.env.push((name.into(), value.into()));
+        self
+    }
+
+    /// Does not create the dead-letter topics.
+    pub fn without_dead_letter_topics(mut self) -> Self {
+        self.dead_letter_topics = false;
+        self
+    }
+
+    /// Topics and files, and no server yet.
+    pub async fn prepare(self) -> (ServerConfig, Kafka, String, String) {
+        let kafka = match self.kafka {
+            Some(kafka) => kafka,
+            None => Broker::shared().await,
+        };
+        let namespace = format!("{}-{:06x}", self.name, rand::random::<u32>() & 0xff_ffff);
+        let definitions = self.definitions.replace("{ns}", &namespace);
+        let parsed = Definitions::parse(&definitions);
+        let topics = parsed.topics(None);
+        let names: Vec<&str> = topics.iter().map(String::as_str).collect();
+        kafka.create_topics(&names, self.partitions).await;
+        if self.dead_letter_topics {
+            let mut dead = parsed.dead_letter_topics();
+            dead.dedup();
+            kafka.create_topics(&dead.iter().map(String::as_str).collect::<Vec<_>>(), 1).await;
+        }
+        let dir = run_dir().join(&namespace);
+        let (bootstrap, more) = (kafka.bootstrap.clone(), self.config);
+        let (ns, toml) = (namespace.clone(), definitions.clone());
+        let write = move || ServerConfig::write(&dir, &bootstrap, &ns, &toml, &more);
+        let mut config = tokio::task::spawn_blocking(write).await.expect("no panic");
+        config.env = self.env;
+        if let Some(binary) = self.binary {
+            config.binary = binary;
+        }
+        (config, kafka, namespace, definitions)
+    }
+
+    /// Creates the topics, starts the server and waits until it is ready.
+    pub async fn start(self) -> Bed {
+        let (config, kafka, namespace, definitions) = self.prepare().await;
+        let server = config.start().await;
+        server.wait_ready().await;
+        let client = server.connect().await;
+        Bed { kafka, namespace, definitions, server, client }
+    }
+}
+
+impl Bed {
+    /// A bed to be built. The name is part of topic names: letters, digits, `_`.
+    #[expect(clippy::new_ret_no_self, reason = "a bed is always built")]
+    pub fn new(name: &str) -> BedBuilder {
+        BedBuilder {
+            name: name.into(),
+            definitions: POINTS.into(),
+            partitions: 2,
+            config: String::new(),
+            kafka: None,
+            binary: None,
+            env: Vec::new(),
+            dead_letter_topics: true,
+        }
+    }
+
+    /// The full name of a topic of this bed.
+    pub fn topic(&self, name: &str) -> String {
+        format!("{}.{name}", self.namespace)
+    }
+
+    /// The same record on this bed's topic.
+    pub fn own(&self, mut record: Record) -> Record {
+        record.topic = self.topic(&record.topic);
+        record
+    }
+
+    /// Produces a record to this bed's topic.
+    pub async fn send(&self, record: Record) -> Place {
+        self.kafka.send(&self.own(record)).await
+    }
+
+    /// Produces records to this bed's topics, in order.
+    pub async fn send_all(&self, records: impl IntoIterator<Item = Record>) -> Vec<Place> {
+        let records: Vec<_> = records.into_iter().map(|record| self.own(record)).collect();
+        self.kafka.send_all(&records).await
+    }
+
+    /// Waits until the server has passed these positions (applied them or put them aside).
+    pub async fn applied(&self, places: &[Place]) {
+        let wanted: OffsetVector = places.iter().cloned().collect();
+        eventually("the positions are applied", || async { passed(&self.client, &wanted).await }).await;
+    }
+
+    /// Waits until the server has passed everything that is in its topics now.
+    pub async fn settled(&self) {
+        let mut places = Vec::new();
+        for topic in Definitions::parse(&self.definitions).topics(None) {
+            for (partition, end) in self.kafka.end_offsets(&topic).await.into_iter().enumerate() {
+                let place = Place { topic: topic.clone(), partition: partition as u32, offset: end - 1 };
+                places.extend((end > 0).then_some(place));
+            }
+        }
+        self.applied(&places).await;
+    }
+
+    /// Restarts the server on its files (after a kill or stop, or killing it), waits until it is ready, reconnects.
+    pub async fn restart(&mut self) {
+        self.server.restart().await;
+        self.server.wait_ready().await;
+        self.client = self.server.connect().await;
+    }
+
+    /// The latest of one view for one entity, as JSON.
+    pub async fn get(&self, view: &str, entity: &[u8]) -> Row {
+        self.rows(request(view, &[entity])).await.remove(0)
+    }
+
+    /// Asks for one view and gives its rows; panics if the call fails.
+    pub async fn rows(&self, request: GetFeaturesRequest) -> Vec<Row> {
+        rows(&self.features(request).await.views[0])
+    }
+
+    /// Asks; panics if the call fails.
+    pub async fn features(&self, request: GetFeaturesRequest) -> GetFeaturesResponse {
+        self.client.store.clone().get_features(request).await.expect("GetFeatures answers").into_inner()
+    }
+
+    /// All versions of a key, page by page.
+    pub async fn history(&self, mut request: GetHistoryRequest) -> Vec<Row> {
+        let mut versions = Vec::new();
+        loop {
+            let page =
+                self.client.store.clone().get_history(request.clone()).await.expect("GetHistory answers");
+            let page = page.into_inner();
+            versions.extend(page.versions.as_ref().map(rows).unwrap_or_default());
+            if page.next_page_token.is_empty() {
+                return versions;
+            }
+            request.page_token = page.next_page_token;
+        }
+    }
+
+    /// The dead letters there are, once there are at least `count`, in the order of their original positions.
+    pub async fn dead_letters(&self, count: usize) -> Vec<Consumed> {
+        let topic = Definitions::parse(&self.definitions).dead_letter_topics().remove(0);
+        eventually("the dead letters arrive", || async {
+            let found = self.kafka.dead_letters(&topic).await;
+            ensure!(found.len() >= count, "{} of {count}", found.len());
+            let mut found: Vec<_> = found.into_iter().collect();
+            found.sort_by(|a, b| a.0.cmp(&b.0));
+            Ok(found.into_iter().map(|(_, record)| record).collect())
+        })
+        .await
+    }
+
+    /// The model of this bed's topics as they are now.
+    pub async fn model(&self) -> Model {
+        Model::read(&self.kafka, &Definitions::parse(&self.definitions)).await
+    }
+
+    /// Reads every key of the model and gives the differences; empty if the server is right.
+    pub async fn differences(&self, model: &Model) -> Vec<String> {
+        differences(&self.client, &Definitions::parse(&self.definitions), model).await
+    }
+}
+
+/// A request for the latest of one view, as JSON.
+pub fn request(view: &str, entities: &[&[u8]]) -> GetFeaturesRequest {
+    let views = vec![ViewSelection { view: view.into(), fields: Vec::new() }];
+    GetFeaturesRequest {
+        entities: entities.iter().map(|entity| entity.to_vec().into()).collect(),
+        selection: Some(crate::v1::get_features_request::Selection::Views(ViewSelections { views })),
+        ..GetFeaturesRequest::default()
+    }
+}
+
+/// Whether the status says that all these positions are passed.
+pub async fn passed(client: &Connection, wanted: &OffsetVector) -> anyhow::Result<()> {
+    let status = client.status().await?;
+    for wanted in &wanted.topics {
+        for (partition, offset) in wanted.partitions.iter().zip(&wanted.offsets) {
+            let shards = status.lanes.iter().flat_map(|lane| &lane.shards);
+            let shards = shards.filter(|shard| shard.partition == *partition);
+            let topic = shards.flat_map(|shard| &shard.topics).find(|topic| topic.topic == wanted.topic);
+            let applied =
+                topic.with_context(|| format!("{}/{partition}: no shard", wanted.topic))?.applied_offset;
+            ensure!(applied >= *offset, "{}/{partition}: {applied} of {offset}", wanted.topic);
+        }
+    }
+    Ok(())
+}
+
+/// Reads every key of the model through gRPC in big batches and gives up to 20 differences.
+pub async fn differences(client: &Connection, definitions: &Definitions, model: &Model) -> Vec<String> {
+    let mut entities: std::collections::BTreeMap<&str, Vec<&[u8]>> = Default::default();
+    for (entity, view) in model.versions.keys() {
+        entities.entry(view).or_default().push(entity);
+    }
+    let mut found = Vec::new();
+    for (view, entities) in entities {
+        let lateness = definitions.lateness_ms(view);
+        for batch in entities.chunks(2000) {
+            let asked = GetFeaturesRequest { include_expired: true, ..request(view, batch) };
+            let before = crate::event_now();
+            let answer =
+                client.store.clone().get_features(asked).await.expect("GetFeatures answers").into_inner();
+            let after = crate::event_now();
+            for (entity, got) in batch.iter().zip(rows(&answer.views[0])) {
+                let version = model.latest(entity, view).expect("a key of the model");
+                // The answer was made at some moment between: either status is right.
+                let right = [before, after].map(|now| crate::compare(version.row(now, lateness), &got));
+                if let [Some(difference), Some(_)] = right {
+                    let name = String::from_utf8_lossy(entity);
+                    found.push(format!("{view} of {name}: {difference} {:?}", answer.unavailable));
+                }
+                if found.len() == 20 {
+                    return found;
+                }
+            }
+        }
+    }
+    found
+}

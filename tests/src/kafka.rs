@@ -1,0 +1,404 @@
+//! Everything a test does to Kafka: topics, records of every kind, reading a topic to its end. Uses librdkafka as any
+//! application would; knows nothing of Forebay but the names of record headers.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use rdkafka::admin::{
+    AdminClient, AdminOptions, AlterConfig, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication,
+};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::message::{Header, Headers, Message, OwnedHeaders};
+use rdkafka::producer::{BaseRecord, FutureProducer, FutureRecord, Producer, ThreadedProducer};
+use rdkafka::{Offset, TopicPartitionList};
+
+use crate::v1;
+
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A Kafka cluster and what tests do to it.
+#[derive(Clone)]
+pub struct Kafka {
+    /// host:port.
+    pub bootstrap: String,
+    producer: FutureProducer,
+}
+
+/// A record to produce: built by what differs from a plain one.
+#[derive(Debug, Clone, Default)]
+pub struct Record {
+    /// Topic; a `Bed` puts its namespace before it.
+    pub topic: String,
+    /// Kafka key: the entity id.
+    pub key: Option<Vec<u8>>,
+    /// Payload; `None` is a tombstone.
+    pub value: Option<Vec<u8>>,
+    /// Name and value, in order.
+    pub headers: Vec<(String, Vec<u8>)>,
+    /// Kafka timestamp in ms; `None`: now.
+    pub timestamp_ms: Option<i64>,
+    /// `None`: where murmur2 of the key says.
+    pub partition: Option<i32>,
+}
+
+/// Where a record landed.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Place {
+    /// Full topic name.
+    pub topic: String,
+    /// Partition number.
+    pub partition: u32,
+    /// Offset.
+    pub offset: i64,
+}
+
+/// A record read back.
+#[derive(Debug, Clone)]
+pub struct Consumed {
+    /// Where it is.
+    pub place: Place,
+    /// Kafka key.
+    pub key: Option<Vec<u8>>,
+    /// Payload.
+    pub value: Option<Vec<u8>>,
+    /// In order.
+    pub headers: Vec<(String, Option<Vec<u8>>)>,
+    /// Kafka timestamp in ms.
+    pub timestamp_ms: i64,
+}
+
+impl Record {
+    /// A data point with its Kafka timestamp of now.
+    pub fn new(topic: &str, key: &[u8], value: impl Into<Vec<u8>>) -> Self {
+        Record {
+            topic: topic.into(),
+            key: Some(key.to_vec()),
+            value: Some(value.into()),
+            ..Record::default()
+        }
+    }
+
+    /// A record with a null value.
+    pub fn tombstone(topic: &str, key: &[u8]) -> Self {
+        Record { topic: topic.into(), key: Some(key.to_vec()), ..Record::default() }
+    }
+
+    /// The same without a key.
+    pub fn keyless(mut self) -> Self {
+        self.key = None;
+        self
+    }
+
+    /// The same with one header more.
+    pub fn header(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
+        self.headers.push((name.into(), value.as_ref().to_vec()));
+        self
+    }
+
+    /// The same with this Kafka timestamp.
+    pub fn at(mut self, timestamp_ms: i64) -> Self {
+        self.timestamp_ms = Some(timestamp_ms);
+        self
+    }
+
+    /// The same on this partition whatever its key says.
+    pub fn on(mut self, partition: i32) -> Self {
+        self.partition = Some(partition);
+        self
+    }
+
+    fn owned_headers(&self) -> OwnedHeaders {
+        self.headers.iter().fold(OwnedHeaders::new(), |headers, (key, value)| {
+            headers.insert(Header { key, value: Some(value) })
+        })
+    }
+}
+
+impl Consumed {
+    /// The last header of this name, as text.
+    pub fn header(&self, name: &str) -> Option<String> {
+        let found = self.headers.iter().rev().find(|(key, _)| key == name)?;
+        found.1.as_ref().map(|value| String::from_utf8_lossy(value).into_owned())
+    }
+}
+
+/// An offset vector that includes these records and everything before them.
+impl FromIterator<Place> for v1::OffsetVector {
+    fn from_iter<I: IntoIterator<Item = Place>>(places: I) -> Self {
+        let mut last: std::collections::BTreeMap<String, std::collections::BTreeMap<u32, i64>> =
+            Default::default();
+        for place in places {
+            let at = last.entry(place.topic).or_default().entry(place.partition).or_insert(place.offset);
+            *at = place.offset.max(*at);
+        }
+        let columns = |(topic, offsets): (String, std::collections::BTreeMap<u32, i64>)| v1::TopicOffsets {
+            topic,
+            partitions: offsets.keys().copied().collect(),
+            offsets: offsets.values().copied().collect(),
+        };
+        v1::OffsetVector { topics: last.into_iter().map(columns).collect() }
+    }
+}
+
+impl Kafka {
+    /// Helpers for a cluster; connects when first used.
+    pub fn new(bootstrap: &str) -> Self {
+        let mut settings = settings(bootstrap);
+        settings
+            .set("partitioner", "murmur2_random")
+            .set("linger.ms", "2")
+            .set("message.max.bytes", "8000000");
+        settings.set("queue.buffering.max.messages", "1000000").set("enable.idempotence", "true");
+        Kafka { bootstrap: bootstrap.into(), producer: settings.create().expect("a producer") }
+    }
+
+    fn admin(&self) -> AdminClient<DefaultClientContext> {
+        settings(&self.bootstrap).create().expect("an admin client")
+    }
+
+    /// Creates topics of this many partitions; panics if one exists.
+    pub async fn create_topics(&self, names: &[&str], partitions: i32) {
+        self.create_topics_with(names, partitions, &[]).await;
+    }
+
+    /// Creates topics with settings such as `cleanup.policy`.
+    pub async fn create_topics_with(&self, names: &[&str], partitions: i32, config: &[(&str, &str)]) {
+        let topic = |name| {
+            let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1))
+                .set("max.message.bytes", "8000000");
+            config.iter().fold(topic, |topic, (key, value)| topic.set(key, value))
+        };
+        let topics: Vec<_> = names.iter().copied().map(topic).collect();
+        for result in self.admin().create_topics(&topics, &options()).await.expect("create topics") {
+            result.expect("the topic is created");
+        }
+    }
+
+    /// Deletes topics.
+    pub async fn delete_topics(&self, names: &[&str]) {
+        for result in self.admin().delete_topics(names, &options()).await.expect("delete topics") {
+            result.expect("the topic is deleted");
+        }
+    }
+
+    /// Raises a topic's partition count.
+    pub async fn add_partitions(&self, topic: &str, count: usize) {
+        let request = [NewPartitions::new(topic, count)];
+        for result in self.admin().create_partitions(&request, &options()).await.expect("create partitions") {
+            result.expect("partitions are added");
+        }
+    }
+
+    /// Deletes the records of a partition below an offset, as retention would.
+    pub async fn delete_records(&self, topic: &str, partition: i32, before: i64) {
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(topic, partition, Offset::Offset(before)).expect("an offset");
+        self.admin().delete_records(&list, &options()).await.expect("records are deleted");
+    }
+
+    /// Sets topic settings, replacing those it had.
+    pub async fn alter_topic(&self, topic: &str, config: &[(&str, &str)]) {
+        let change = AlterConfig::new(ResourceSpecifier::Topic(topic));
+        let change = config.iter().fold(change, |change, (key, value)| change.set(key, value));
+        for result in self.admin().alter_configs([&change], &options()).await.expect("alter configs") {
+            result.expect("the topic is altered");
+        }
+    }
+
+    /// Produces one record and waits until Kafka has it.
+    pub async fn send(&self, record: &Record) -> Place {
+        self.send_all(std::slice::from_ref(record)).await.pop().expect("one place")
+    }
+
+    /// Produces records in order and waits until Kafka has all of them.
+    pub async fn send_all(&self, records: &[Record]) -> Vec<Place> {
+        let mut pending = Vec::with_capacity(records.len());
+        for record in records {
+            let mut future = FutureRecord::<[u8], [u8]>::to(&record.topic).headers(record.owned_headers());
+            future.key = record.key.as_deref();
+            future.payload = record.value.as_deref();
+            future.timestamp = record.timestamp_ms;
+            future.partition = record.partition;
+            pending.push((record, self.producer.send_result(future).map_err(|(e, _)| e).expect("queued")));
+        }
+        let mut places = Vec::with_capacity(records.len());
+        for (record, delivery) in pending {
+            let delivered =
+                delivery.await.expect("not cancelled").map_err(|(error, _)| error).expect("delivered");
+            let topic = record.topic.clone();
+            places.push(Place { topic, partition: delivered.partition as u32, offset: delivered.offset });
+        }
+        places
+    }
+
+    /// Produces records in one transaction, which is then committed or aborted.
+    pub async fn send_transaction(&self, records: &[Record], commit: bool) {
+        let mut settings = settings(&self.bootstrap);
+        settings
+            .set("partitioner", "murmur2_random")
+            .set("transactional.id", format!("it-{}", rand::random::<u64>()));
+        let records = records.to_vec();
+        let done = tokio::task::spawn_blocking(move || {
+            let producer: ThreadedProducer<_> = settings.create().expect("a transactional producer");
+            producer.init_transactions(TIMEOUT).expect("transactions start");
+            producer.begin_transaction().expect("a transaction");
+            for record in &records {
+                let mut base = BaseRecord::<[u8], [u8]>::to(&record.topic).headers(record.owned_headers());
+                base.key = record.key.as_deref();
+                base.payload = record.value.as_deref();
+                base.partition = record.partition;
+                producer.send(base).map_err(|(error, _)| error).expect("queued");
+            }
+            producer.flush(TIMEOUT).expect("flushed");
+            match commit {
+                true => producer.commit_transaction(TIMEOUT).expect("committed"),
+                false => producer.abort_transaction(TIMEOUT).expect("aborted"),
+            }
+        });
+        done.await.expect("no panic");
+    }
+
+    /// The offset the next record of each partition will have.
+    pub async fn end_offsets(&self, topic: &str) -> Vec<i64> {
+        let (settings, topic) = (settings(&self.bootstrap), topic.to_owned());
+        let ends = move || ends_of(&settings.create().expect("a consumer"), &topic);
+        tokio::task::spawn_blocking(ends).await.expect("no panic").into_iter().map(|(_, end)| end).collect()
+    }
+
+    /// The offsets a group has committed for a topic; -1 where it has none.
+    pub async fn committed(&self, group: &str, topic: &str) -> Vec<i64> {
+        let mut settings = settings(&self.bootstrap);
+        settings.set("group.id", group);
+        let topic = topic.to_owned();
+        let read = move || {
+            let consumer: BaseConsumer = settings.create().expect("a consumer");
+            let mut list = TopicPartitionList::new();
+            for partition in 0..ends_of(&consumer, &topic).len() {
+                list.add_partition(&topic, partition as i32);
+            }
+            let list = consumer.committed_offsets(list, TIMEOUT).expect("committed offsets");
+            let offset = |p: &rdkafka::topic_partition_list::TopicPartitionListElem<'_>| match p.offset() {
+                Offset::Offset(offset) => offset,
+                _ => -1,
+            };
+            list.elements().iter().map(offset).collect()
+        };
+        tokio::task::spawn_blocking(read).await.expect("no panic")
+    }
+
+    /// All committed records of a topic, by partition and offset, up to the ends seen when called.
+    pub async fn read_topic(&self, topic: &str) -> Vec<Consumed> {
+        let mut records = Vec::new();
+        let (collect, receive) = std::sync::mpsc::channel();
+        self.for_each(topic, move |record| drop(collect.send(record))).await;
+        records.extend(receive);
+        records
+    }
+
+    /// Calls `each` for every committed record of a topic, partition after partition, in offset order.
+    pub async fn for_each(&self, topic: &str, mut each: impl FnMut(Consumed) + Send + 'static) {
+        let (settings, topic) = (settings(&self.bootstrap), topic.to_owned());
+        let read = move || {
+            let consumer: BaseConsumer = settings.create().expect("a consumer");
+            for (partition, (low, end)) in ends_of(&consumer, &topic).into_iter().enumerate() {
+                if low < end {
+                    read_partition(&settings, &topic, partition as i32, end, &mut each);
+                }
+            }
+        };
+        tokio::task::spawn_blocking(read).await.expect("no panic");
+    }
+}
+
+fn settings(bootstrap: &str) -> ClientConfig {
+    let mut settings = ClientConfig::new();
+    settings
+        .set("bootstrap.servers", bootstrap)
+        .set("auto.offset.reset", "earliest")
+        .set("group.id", "it-reader");
+    settings.set("enable.auto.commit", "false").set("isolation.level", "read_committed");
+    settings.set("enable.partition.eof", "true").set("fetch.wait.max.ms", "20").set("log_level", "2");
+    settings.set("allow.auto.create.topics", "false").set("topic.metadata.refresh.interval.ms", "2000");
+    settings
+}
+
+fn options() -> AdminOptions {
+    AdminOptions::new().operation_timeout(Some(TIMEOUT)).request_timeout(Some(TIMEOUT))
+}
+
+/// Low and end offset of each partition.
+fn ends_of(consumer: &BaseConsumer, topic: &str) -> Vec<(i64, i64)> {
+    let metadata = consumer.fetch_metadata(Some(topic), TIMEOUT).expect("metadata");
+    let partitions = metadata.topics().first().map_or(0, |topic| topic.partitions().len());
+    let ends = |partition| consumer.fetch_watermarks(topic, partition as i32, TIMEOUT).expect("watermarks");
+    (0..partitions).map(ends).collect()
+}
+
+/// Reads one partition to `end`; gaps and transaction markers are passed by the end-of-partition event.
+fn read_partition(
+    settings: &ClientConfig,
+    topic: &str,
+    partition: i32,
+    end: i64,
+    each: &mut impl FnMut(Consumed),
+) {
+    let consumer: BaseConsumer = settings.create().expect("a consumer");
+    let mut list = TopicPartitionList::new();
+    list.add_partition_offset(topic, partition, Offset::Beginning).expect("an offset");
+    consumer.assign(&list).expect("assigned");
+    loop {
+        match consumer.poll(TIMEOUT).expect("a record or the end within the timeout") {
+            Ok(message) => {
+                let record = consumed(&message);
+                let last = record.place.offset + 1 >= end;
+                each(record);
+                if last {
+                    return;
+                }
+            }
+            Err(rdkafka::error::KafkaError::PartitionEOF(_)) => return,
+            Err(error) => panic!("reading {topic}/{partition}: {error}"),
+        }
+    }
+}
+
+fn consumed(message: &rdkafka::message::BorrowedMessage<'_>) -> Consumed {
+    let headers = message.headers().map(|headers| {
+        headers.iter().map(|header| (header.key.to_owned(), header.value.map(<[u8]>::to_vec))).collect()
+    });
+    Consumed {
+        place: Place {
+            topic: message.topic().into(),
+            partition: message.partition() as u32,
+            offset: message.offset(),
+        },
+        key: message.key().map(<[u8]>::to_vec),
+        value: message.payload().map(<[u8]>::to_vec),
+        headers: headers.unwrap_or_default(),
+        timestamp_ms: message.timestamp().to_millis().unwrap_or(-1),
+    }
+}
+
+/// Groups records by key, as a test of dead letters wants them.
+impl Kafka {
+    /// The dead letters of a topic by (original topic, partition, offset), read from their headers.
+    pub async fn dead_letters(&self, topic: &str) -> HashMap<Place, Consumed> {
+        let number = |record: &Consumed, name: &str| -> i64 {
+            record
+                .header(name)
+                .and_then(|text| text.parse().ok())
+                .unwrap_or_else(|| panic!("{name}: {record:?}"))
+        };
+        let original = |record: Consumed| {
+            let place = Place {
+                topic: record.header("forebay-dlq-topic").expect("forebay-dlq-topic"),
+                partition: number(&record, "forebay-dlq-partition") as u32,
+                offset: number(&record, "forebay-dlq-offset"),
+            };
+            (place, record)
+        };
+        self.read_topic(topic).await.into_iter().map(original).collect()
+    }
+}
