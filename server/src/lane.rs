@@ -137,7 +137,12 @@ impl Lane {
 
 impl ShardHandle {
     /// A shard in state `Opening` or with a reader to serve.
-    pub fn new(partition: u32, reader: Option<ShardReader>, topics: Vec<TopicProgress>, state: ShardState) -> Self {
+    pub fn new(
+        partition: u32,
+        reader: Option<ShardReader>,
+        topics: Vec<TopicProgress>,
+        state: ShardState,
+    ) -> Self {
         ShardHandle { partition, reader, topics, state: Mutex::new(state), progress: watch::Sender::new(0) }
     }
 

@@ -1,1 +1,18 @@
 //! The Forebay server as a library, so that the simulator and the harness can use its parts; `main.rs` is the binary.
+//! ARCHITECTURE.md has the map: records come in through `kafka` and `ingest`, rest in `forebay_storage`, and go out
+//! through `service`.
+
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod definitions;
+pub mod demo;
+pub mod http;
+pub mod ingest;
+pub mod json;
+pub mod kafka;
+pub mod lane;
+pub mod metrics;
+pub mod mix;
+pub mod serve;
+pub mod service;

@@ -5,7 +5,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+pub use forebay_client::Partitioner;
+
 use crate::json::Plan;
+
+/// The definitions in force, replaced as a whole by a reload.
+pub type SharedDefinitions = Arc<arc_swap::ArcSwap<Definitions>>;
 
 /// Everything defined, checked as a whole and immutable; a reload makes a new one.
 #[derive(Debug, Default)]
@@ -52,15 +57,6 @@ pub struct TopicDefinition {
     pub priority: u8,
     /// Names of the views this topic feeds. With exactly one, records need no `forebay-view` header.
     pub views: Vec<String>,
-}
-
-/// The hash a producer uses to choose a partition.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Partitioner {
-    /// Kafka's Java clients (`murmur2_random` in librdkafka).
-    Murmur2,
-    /// librdkafka's default (`consistent_random`).
-    Crc32,
 }
 
 /// A data point type: a named group of fields with one entity kind, lane, TTL and history class.

@@ -1,0 +1,9 @@
+//! One pass over a payload: is it a valid JSON object, and where are the declared paths in it. `scan` walks, `plan`
+//! compiles the paths a view asks for, `typed` turns captured text into values. Knows nothing of Kafka or storage.
+
+pub mod plan;
+pub mod scan;
+pub mod typed;
+
+pub use plan::{Plan, Slots};
+pub use scan::JsonError;

@@ -1,0 +1,196 @@
+//! Everything that can go wrong, by what the caller should do about it. No error here is retried by the engine itself.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::types::TopicIndex;
+
+/// Why a shard directory was not opened. Nothing in it was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The directory holds files, but no shard.
+    #[error(
+        "{dir}: not a shard: it has {found:?} but no MANIFEST; name an empty directory, or restore the MANIFEST"
+    )]
+    Foreign {
+        /// The directory.
+        dir: PathBuf,
+        /// One of the names found there.
+        found: String,
+    },
+    /// Another process, or another part of this one, writes to it.
+    #[error("{dir}: in use by another writer; stop it first, or name another directory")]
+    Locked {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// It belongs to another lane or partition.
+    #[error("{dir}: belongs to {stored}, not to {now}; correct the storage directory")]
+    WrongShard {
+        /// The directory.
+        dir: PathBuf,
+        /// Lane and partition it was made for.
+        stored: String,
+        /// Lane and partition asked for.
+        now: String,
+    },
+    /// The topics have another number of partitions than the data was routed by.
+    #[error(
+        "{dir}: made for {stored} partitions, the topics now have {now}: entities would be looked for in the wrong \
+         shard; rebuild the lane in a new directory"
+    )]
+    PartitionsChanged {
+        /// The directory.
+        dir: PathBuf,
+        /// Partitions when it was made.
+        stored: u32,
+        /// Partitions now.
+        now: u32,
+    },
+    /// A topic was deleted and made again: its offsets mean other records.
+    #[error(
+        "{dir}: topic {topic} was recreated: id {stored} is stored, the broker has {now}; its offsets mean other \
+         records now, so rebuild the lane in a new directory"
+    )]
+    TopicRecreated {
+        /// The directory.
+        dir: PathBuf,
+        /// Topic name.
+        topic: String,
+        /// Stored id, hex.
+        stored: String,
+        /// Id now, hex.
+        now: String,
+    },
+    /// A topic's priority changed, which would reorder versions already chosen.
+    #[error(
+        "{dir}: topic {topic} had priority {stored}, now {now}: versions already chosen would be others; set it back, or rebuild the lane"
+    )]
+    TopicChanged {
+        /// The directory.
+        dir: PathBuf,
+        /// Topic name.
+        topic: String,
+        /// Stored priority.
+        stored: u8,
+        /// Priority now.
+        now: u8,
+    },
+    /// A view id means something else now.
+    #[error("{dir}: view {id} was {stored:?}, now {now:?}: give the changed view a new id")]
+    ViewChanged {
+        /// The directory.
+        dir: PathBuf,
+        /// View id.
+        id: u16,
+        /// Stored description.
+        stored: String,
+        /// Description now.
+        now: String,
+    },
+    /// Written by a newer version of this program.
+    #[error(
+        "{file}: format {found} is newer than {known}, the newest this version reads; use a newer version"
+    )]
+    NewerFormat {
+        /// The file that says so.
+        file: PathBuf,
+        /// Its format number.
+        found: u32,
+        /// The newest known here.
+        known: u32,
+    },
+    /// Bytes that were once whole are not what was written.
+    #[error(
+        "{file}: damaged at byte {at}: {detail}; restore the directory, or remove it and replay the topics"
+    )]
+    Corrupt {
+        /// The damaged file.
+        file: PathBuf,
+        /// Byte where the damage shows.
+        at: u64,
+        /// What is wrong and which positions it hides.
+        detail: String,
+    },
+    /// The system refused.
+    #[error("{path}: {source}")]
+    Io {
+        /// File or directory.
+        path: PathBuf,
+        /// Its reason.
+        source: io::Error,
+    },
+}
+
+impl OpenError {
+    /// Puts the path to a system's refusal.
+    pub(crate) fn io(path: &Path) -> impl FnOnce(io::Error) -> OpenError + use<> {
+        let path = path.to_path_buf();
+        move |source| OpenError::Io { path, source }
+    }
+
+    pub(crate) fn corrupt(file: &Path, at: u64, detail: impl Into<String>) -> OpenError {
+        OpenError::Corrupt { file: file.to_path_buf(), at, detail: detail.into() }
+    }
+}
+
+/// Why a write did nothing.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum WriteError {
+    /// A write or a sync failed earlier: the shard serves reads, never advances, and must be reopened.
+    #[error("the shard stopped after a failure and must be reopened: {0}")]
+    Poisoned(String),
+    /// No room for the next segment. Nothing is lost: the batch is kept, and the same call may be made again.
+    #[error("no room on disk for another segment ({path}); it is tried again when asked")]
+    NoSpace {
+        /// The segment that could not be made.
+        path: PathBuf,
+    },
+    /// The put is not one the format can hold. A mistake of the caller.
+    #[error("not storable: {0}")]
+    Invalid(&'static str),
+    /// The topic number is not one of this shard's.
+    #[error("no topic has number {}", .0.0)]
+    UnknownTopic(TopicIndex),
+    /// Bytes on disk that the write needed are damaged. The shard stopped.
+    #[error(transparent)]
+    Damaged(#[from] ReadError),
+}
+
+/// Data that was stored and cannot be given back: data loss, never other bytes.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("data loss: {file}: damaged at byte {at}: {detail}")]
+pub struct ReadError {
+    /// The damaged file.
+    pub file: PathBuf,
+    /// Byte where the damaged record begins.
+    pub at: u64,
+    /// What is wrong.
+    pub detail: &'static str,
+}
+
+/// Why a file could not be shown as it should be.
+#[derive(Debug, thiserror::Error)]
+pub enum InspectError {
+    /// Not a file this program writes.
+    #[error("{0}: not a file of a shard")]
+    Unknown(PathBuf),
+    /// The file was shown as far as it is whole.
+    #[error("{file}: damaged at byte {at}: {detail}")]
+    Damaged {
+        /// The damaged file.
+        file: PathBuf,
+        /// Byte where the damage shows.
+        at: u64,
+        /// What is wrong.
+        detail: String,
+    },
+    /// The system refused.
+    #[error("{path}: {source}")]
+    Io {
+        /// File or directory.
+        path: PathBuf,
+        /// Its reason.
+        source: io::Error,
+    },
+}

@@ -1,0 +1,159 @@
+//! The words of the storage API: topics, identities, options, data points to put, version keys, statistics.
+//! Everyone speaks them; nothing here touches a file.
+
+use std::collections::BTreeMap;
+
+/// A topic's number in one shard's files; the same across reopenings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TopicIndex(pub u16);
+
+/// One topic a shard takes its records from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicLog {
+    /// Name of the topic.
+    pub name: String,
+    /// The log's own id; all zeros if unknown, which is compared with nothing and filled in when it becomes known.
+    pub topic_id: [u8; 16],
+    /// Source priority: at an equal event time the higher one wins.
+    pub priority: u8,
+}
+
+/// What a shard is. An existing directory must agree with it or it is not opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShardIdentity {
+    /// Lane it belongs to.
+    pub lane: String,
+    /// Partition of every topic of the lane.
+    pub partition: u32,
+    /// Partitions of each topic. A change would send entities elsewhere.
+    pub partitions: u32,
+    /// Topics read; more may come on a later open, and those no longer named keep their records.
+    pub topics: Vec<TopicLog>,
+    /// View id to an opaque description that must not change for the id.
+    pub views: BTreeMap<u16, String>,
+}
+
+/// Sizes and allowances of a shard.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Bytes preallocated for each segment file. At least 64 KiB is used.
+    pub segment_bytes: u64,
+    /// How long after its expiry a version still counts, in ms.
+    pub allowed_lateness_ms: i64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options { segment_bytes: 256 << 20, allowed_lateness_ms: 3_600_000 }
+    }
+}
+
+/// When unsynced bytes are synced: whichever comes first.
+#[derive(Debug, Clone, Copy)]
+pub struct SyncPolicy {
+    /// Longest time a commit stays unsynced, in ms.
+    pub interval_ms: u64,
+    /// Unsynced bytes of one shard that start a sync at once.
+    pub bytes: u64,
+}
+
+impl Default for SyncPolicy {
+    fn default() -> Self {
+        SyncPolicy { interval_ms: 50, bytes: 8 << 20 }
+    }
+}
+
+/// Whether a version holds a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// It has a payload.
+    Value,
+    /// It says the value is deleted.
+    Tombstone,
+}
+
+/// One data point to store.
+#[derive(Debug, Clone, Copy)]
+pub struct Put<'a> {
+    /// Feature view id.
+    pub view: u16,
+    /// Entity id, 1 to 255 bytes.
+    pub entity: &'a [u8],
+    /// Value or tombstone.
+    pub kind: Kind,
+    /// Event time, ms since the epoch.
+    pub event_time_ms: i64,
+    /// Ingest time, ms since the epoch.
+    pub ingest_time_ms: i64,
+    /// First ms at which it no longer shows.
+    pub expiry_ms: i64,
+    /// Topic it came from.
+    pub topic: TopicIndex,
+    /// Its offset there.
+    pub offset: i64,
+    /// The bytes to keep; empty for a tombstone.
+    pub payload: &'a [u8],
+}
+
+/// What a put did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is the current version of its key now.
+    Current,
+    /// Older than the current version; kept in history.
+    Late,
+    /// Current now, with the same event time, kind and payload as the version it replaced.
+    Duplicate,
+    /// At or below the topic's position: nothing was done.
+    Replayed,
+}
+
+/// Names one version of a key. `ShardReader::compare` orders two of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct VersionKey {
+    /// Event time, ms since the epoch.
+    pub event_time_ms: i64,
+    /// Whether it is a tombstone; one wins against a value of the same time.
+    pub tombstone: bool,
+    /// Topic it came from.
+    pub topic: TopicIndex,
+    /// Its offset there.
+    pub offset: i64,
+}
+
+/// Which versions a history read wants.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct HistoryRange {
+    /// Lowest event time, inclusive, ms.
+    pub from_ms: Option<i64>,
+    /// Highest event time, exclusive, ms.
+    pub to_ms: Option<i64>,
+    /// Only versions ingested at or before this, ms.
+    pub known_at_ms: Option<i64>,
+    /// Only versions strictly below this one: the last of the page before.
+    pub after: Option<VersionKey>,
+}
+
+/// Sizes of a shard at this moment.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Keys (entity, view) with a current version.
+    pub keys: u64,
+    /// Bytes of segment files, preallocated ones included.
+    pub disk_bytes: u64,
+    /// Bytes of RAM the index takes.
+    pub index_bytes: u64,
+    /// Segment files.
+    pub segments: u64,
+}
+
+/// What an expiry removed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ExpireReport {
+    /// Segment files unlinked.
+    pub segments: u64,
+    /// Bytes of disk given back.
+    pub bytes: u64,
+    /// Keys that left the index with them.
+    pub keys: u64,
+}
