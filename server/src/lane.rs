@@ -2,7 +2,7 @@
 //! Ingest threads write here, services and metrics read. Holds no connection and starts no thread.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use forebay_storage::{ShardReader, TopicIndex};
@@ -69,6 +69,7 @@ pub struct ShardHandle {
     /// One per topic of the lane, in definition order.
     pub topics: Vec<TopicProgress>,
     state: Mutex<ShardState>,
+    was_ready: AtomicBool,
     progress: watch::Sender<u64>,
 }
 
@@ -143,7 +144,9 @@ impl ShardHandle {
         topics: Vec<TopicProgress>,
         state: ShardState,
     ) -> Self {
-        ShardHandle { partition, reader, topics, state: Mutex::new(state), progress: watch::Sender::new(0) }
+        let was_ready = AtomicBool::new(state == ShardState::Ready);
+        let (state, progress) = (Mutex::new(state), watch::Sender::new(0));
+        ShardHandle { partition, reader, topics, state, was_ready, progress }
     }
 
     /// Where it is in its life.
@@ -153,6 +156,7 @@ impl ShardHandle {
 
     /// Moves it on in its life, and wakes those who wait.
     pub fn set_state(&self, state: ShardState) {
+        self.was_ready.fetch_or(state == ShardState::Ready, Ordering::Release);
         *self.state.lock() = state;
         self.advanced();
     }
@@ -175,5 +179,29 @@ impl ShardHandle {
             _ => -1,
         };
         applied.max(progress.passed_offset.load(Ordering::Acquire))
+    }
+
+    /// Whether reads may see what it has: READY, or stopped by its disk after it had been READY (what is there is
+    /// right, only not new). Otherwise the state that forbids it.
+    pub fn serves(&self) -> Result<&ShardReader, ShardState> {
+        let state = self.state();
+        let Some(reader) = &self.reader else { return Err(state) };
+        match state {
+            ShardState::Ready => Ok(reader),
+            ShardState::Halted(_)
+                if self.was_ready.load(Ordering::Acquire) && reader.poisoned().is_some() =>
+            {
+                Ok(reader)
+            }
+            _ => Err(state),
+        }
+    }
+
+    /// At most this far behind the end of its logs, in ms: 0 when caught up.
+    pub fn staleness_ms(&self, _now_ms: i64) -> u64 {
+        let behind = |topic: usize| {
+            self.applied_offset(topic) + 1 < self.topics[topic].end_offset.load(Ordering::Acquire)
+        };
+        if (0..self.topics.len()).any(behind) { u64::MAX } else { 0 }
     }
 }
