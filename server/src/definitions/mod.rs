@@ -8,6 +8,7 @@ use std::sync::Arc;
 pub use forebay_client::Partitioner;
 
 use crate::json::Plan;
+use crate::json::typed::Cell;
 
 /// The definitions in force, replaced as a whole by a reload.
 pub type SharedDefinitions = Arc<arc_swap::ArcSwap<Definitions>>;
@@ -127,7 +128,7 @@ pub struct Field {
     /// Declared type.
     pub field_type: FieldType,
     /// Given when the field is absent or null.
-    pub default: Option<serde_json::Value>,
+    pub default: Option<Cell<'static>>,
     /// Its slot in the view's plan.
     pub slot: usize,
 }
