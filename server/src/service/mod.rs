@@ -6,8 +6,16 @@
 //!             push, delete ─► producer ─► Kafka        admin ─► lanes, definitions        health follows readiness
 //! ```
 
+mod columns;
+mod deadline;
+mod errors;
 mod listen;
+mod read;
+mod request;
+mod route;
 mod server;
+mod typed;
+mod wait;
 
 use std::sync::Arc;
 use std::time::Instant;
