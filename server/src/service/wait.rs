@@ -9,11 +9,15 @@ use forebay_proto::v1::{OffsetVector, TopicOffsets};
 use tonic::Status;
 
 use super::Context;
-use super::errors::{invalid, unknown};
+use super::errors::invalid;
+use crate::config::suggest::did_you_mean;
 use crate::lane::{Lane, ShardHandle, ShardState};
 
 /// A waiting read looks again at least this often, because a shard may be replaced by another handle.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+/// Kafka has no longer topic names.
+const MAX_TOPIC_CHARS: usize = 249;
 
 /// Whether a shard may be read.
 #[derive(Debug)]
@@ -60,8 +64,7 @@ impl Terms {
         if known {
             return Ok(());
         }
-        let topics = context.lanes.iter().flat_map(|lane| &lane.definition.topics);
-        Err(unknown("topic in wait_for", &offsets.topic, topics.map(|topic| topic.name.as_str())))
+        Err(unknown_topic(context, &offsets.topic))
     }
 
     fn add_to(&mut self, lane: &Lane, topic: usize, offsets: &TopicOffsets) -> Result<(), Status> {
@@ -158,6 +161,13 @@ fn check_columns(offsets: &TopicOffsets) -> Result<(), Status> {
         Some(offset) => Err(invalid(format!("wait_for: topic {:?} has the negative offset {offset}", offsets.topic))),
         None => Ok(()),
     }
+}
+
+fn unknown_topic(context: &Context, name: &str) -> Status {
+    let shown: String = name.chars().take(MAX_TOPIC_CHARS).collect();
+    let topics = context.lanes.iter().flat_map(|lane| &lane.definition.topics);
+    let hint = did_you_mean(&shown, topics.map(|topic| topic.name.as_str()));
+    invalid(format!("wait_for: no lane here reads topic {shown:?}{hint}"))
 }
 
 fn absent(lane: &Lane) -> String {
