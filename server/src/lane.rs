@@ -329,4 +329,10 @@ impl ShardHandle {
             _ => Err(state),
         }
     }
+
+    /// Messages between what is applied of a topic and its end; 0 while the end is not known.
+    pub fn lag_offsets(&self, topic: usize) -> u64 {
+        let end = self.topics[topic].end_offset.load(Ordering::Acquire);
+        u64::try_from(end - (self.applied_offset(topic) + 1)).unwrap_or(0)
+    }
 }
