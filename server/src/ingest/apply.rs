@@ -28,7 +28,7 @@ struct Home {
 }
 
 /// A batch cannot go on.
-enum Stop {
+pub(super) enum Stop {
     /// Everything waits.
     Paused,
     /// One shard was stopped; places in `shards` have changed.
@@ -137,7 +137,6 @@ impl LaneThread {
     }
 
     /// A full disk makes the lane wait; anything else stops the shard.
-    #[expect(private_interfaces, reason = "callers outside only want it done")]
     pub(super) fn storage_failed(&mut self, at: usize, error: &WriteError) -> Stop {
         if let WriteError::NoSpace { .. } = error {
             self.pause(format!("{error}; ingest of the lane goes on when there is room"));

@@ -100,8 +100,10 @@ impl Ingest {
         }));
         self.runs.push(run.clone());
         for number in 0..definition.threads.max(1) {
-            let thread = lane_thread(&run, number)?;
-            self.spawn(format!("ingest-{}-{number}", definition.name), move || thread.run())?;
+            let (thread, failed) = (lane_thread(&run, number)?, run.clone());
+            self.spawn(format!("ingest-{}-{number}", definition.name), move || {
+                failed.or_refuse("an ingest thread", || thread.run());
+            })?;
         }
         self.spawn(format!("watch-{}", definition.name), move || watch::watch(run))
     }

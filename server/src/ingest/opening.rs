@@ -67,7 +67,8 @@ impl Opening {
         let cancelled = Arc::new(AtomicBool::new(false));
         let left = jobs.len();
         let opener = Opener { run, cancelled: cancelled.clone(), send };
-        thread::Builder::new().name("opening".into()).spawn(move || opener.work(jobs))?;
+        let work = move || opener.run.clone().or_refuse("opening a shard", || opener.work(jobs));
+        thread::Builder::new().name("opening".into()).spawn(work)?;
         Ok(Opening { cancelled, results, left })
     }
 

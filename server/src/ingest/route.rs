@@ -46,11 +46,10 @@ fn views_by_topic(definitions: &Definitions, lane: &LaneDefinition) -> Vec<Vec<A
 
 fn views_of<'d>(definitions: &'d Definitions, lane: &LaneDefinition) -> impl Iterator<Item = &'d Arc<View>> {
     let name = lane.name.clone();
-    definitions.views.iter().filter(move |view| definitions.lanes[view.lane].name == name)
+    definitions.views.iter().filter(move |view| view.lane_name == name)
 }
 
 /// What must not change for a view id of this lane while there is data under it.
 pub fn fingerprints(definitions: &Definitions, lane: &LaneDefinition) -> BTreeMap<u16, String> {
-    let print = |view: &View| format!("{} of {} in {}", view.name, view.entity_kind, lane.name);
-    views_of(definitions, lane).map(|view| (view.id, print(view))).collect()
+    views_of(definitions, lane).map(|view| (view.id, view.fingerprint())).collect()
 }

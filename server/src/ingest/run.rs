@@ -1,6 +1,7 @@
 //! What the threads of one lane share: its inputs, what the broker says of its topics, and whether the lane was stopped
 //! for a reason that needs a person. Made by `Ingest::start`.
 
+use std::panic::{self, AssertUnwindSafe};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -119,8 +120,20 @@ impl LaneRun {
         if refusal.is_none() {
             tracing::error!(lane = self.name(), reason, "lane halted");
             self.lane.set_trouble(Some(reason.clone()));
+            for shard in self.lane.shards().iter() {
+                shard.set_state(ShardState::Halted(reason.clone()));
+            }
             *refusal = Some(reason);
             self.refused.store(true, Ordering::Release);
+        }
+    }
+
+    /// Does `work`; a panic in it stops the lane (and nothing else), for what it left half done is not known.
+    pub fn or_refuse(&self, what: &str, work: impl FnOnce()) {
+        if let Err(panic) = panic::catch_unwind(AssertUnwindSafe(work)) {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
+            self.refuse(format!("{what} failed by a mistake of this program: {text}; restart this server"));
         }
     }
 
