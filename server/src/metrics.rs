@@ -38,7 +38,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use latency::{Rpc, observe};
 
-use crate::lane::{Counters, Lane, ShardHandle, ShardState};
+use crate::lane::{Counters, ShardHandle};
 use crate::service::{Context, not_ready};
 use text::{Kind, Page};
 
@@ -102,7 +102,7 @@ const STATES: [&str; 5] = ["OPENING", "CATCHING_UP", "READY", "HALTED", "CLOSED"
 
 fn shards(page: &mut Page, context: &Context) {
     page.family("forebay_shard_state", Kind::Gauge, "1 for the state the shard is in.");
-    each_shard(context, |_, labels, shard| {
+    each_shard(context, |labels, shard| {
         let current = shard.state();
         for state in STATES {
             let labels = [labels[0], labels[1], ("state", state)];
@@ -112,7 +112,7 @@ fn shards(page: &mut Page, context: &Context) {
     let now_ms = context.clock.now_ms();
     let mut gauge = |name, help, value: &dyn Fn(&ShardHandle) -> f64| {
         page.family(name, Kind::Gauge, help);
-        each_shard(context, |_, labels, shard| page.sample(name, &labels, value(shard)));
+        each_shard(context, |labels, shard| page.sample(name, &labels, value(shard)));
     };
     let stats = |shard: &ShardHandle| shard.reader.as_ref().map(|reader| reader.stats()).unwrap_or_default();
     gauge("forebay_shard_keys", "Keys in the index.", &|shard| stats(shard).keys as f64);
@@ -126,7 +126,7 @@ fn shards(page: &mut Page, context: &Context) {
 fn topics(page: &mut Page, context: &Context) {
     let mut gauge = |name, help, value: &dyn Fn(&ShardHandle, usize) -> i64| {
         page.family(name, Kind::Gauge, help);
-        each_shard(context, |_, labels, shard| {
+        each_shard(context, |labels, shard| {
             for (i, topic) in shard.topics.iter().enumerate() {
                 page.sample(name, &[labels[0], labels[1], ("topic", &topic.name)], value(shard, i));
             }
@@ -136,7 +136,7 @@ fn topics(page: &mut Page, context: &Context) {
         shard.applied_offset(topic)
     });
     gauge("forebay_durable_offset", "Last offset on stable storage, -1: none.", &|shard, topic| {
-        crate::service::durable_offset(shard, topic)
+        shard.durable_offset(topic)
     });
     gauge("forebay_end_offset", "Offset of the next message of the log.", &|shard, topic| {
         shard.topics[topic].end_offset.load(Ordering::Acquire)
@@ -146,11 +146,11 @@ fn topics(page: &mut Page, context: &Context) {
     });
 }
 
-fn each_shard(context: &Context, mut each: impl FnMut(&Lane, [(&str, &str); 2], &ShardHandle)) {
+fn each_shard(context: &Context, mut each: impl FnMut([(&str, &str); 2], &ShardHandle)) {
     for lane in &context.lanes {
         for shard in lane.shards().iter() {
             let partition = shard.partition.to_string();
-            each(lane, [("lane", &lane.definition.name), ("partition", &partition)], shard);
+            each([("lane", &lane.definition.name), ("partition", &partition)], shard);
         }
     }
 }

@@ -148,16 +148,9 @@ fn topic_status(shard: &ShardHandle, topic: usize) -> TopicStatus {
     TopicStatus {
         topic: progress.name.clone(),
         applied_offset: shard.applied_offset(topic),
-        durable_offset: durable_offset(shard, topic),
+        durable_offset: shard.durable_offset(topic),
         end_offset: progress.end_offset.load(Ordering::Acquire),
         lag_offsets: shard.lag_offsets(topic),
-    }
-}
-
-fn durable_offset(shard: &ShardHandle, topic: usize) -> i64 {
-    match (&shard.reader, shard.topics[topic].index) {
-        (Some(reader), Some(index)) => reader.durable(index).unwrap_or(-1),
-        _ => -1,
     }
 }
 

@@ -183,7 +183,8 @@ impl Read {
 }
 
 /// Why a lane of the definitions does not answer.
-pub(super) const NO_LANE: &str = "the lane was defined after this server started; restart the server to serve it";
+pub(super) const NO_LANE: &str =
+    "the lane was defined after this server started; restart the server to serve it";
 
 async fn settle(context: &Context, terms: &Terms, lane: Option<&Lane>, group: &mut Group, until: Instant) {
     if let (Gate::Undecided, Some(lane)) = (&group.gate, lane) {
@@ -231,9 +232,7 @@ pub(super) fn note_applied(read_at: &mut Vec<TopicOffsets>, shard: &ShardHandle)
         }
         let columns = match read_at.iter().position(|offsets| offsets.topic == topic.name) {
             Some(at) => &mut read_at[at],
-            None => {
-                read_at.push_mut(TopicOffsets { topic: topic.name.clone(), ..TopicOffsets::default() })
-            }
+            None => read_at.push_mut(TopicOffsets { topic: topic.name.clone(), ..TopicOffsets::default() }),
         };
         columns.partitions.push(shard.partition);
         columns.offsets.push(applied);

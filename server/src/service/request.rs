@@ -83,7 +83,9 @@ pub(super) fn check_name(what: &str, name: &str) -> Result<(), Status> {
     match name.len() {
         0 => Err(invalid(format!("{what}: its name is empty"))),
         1..=MAX_NAME_BYTES => Ok(()),
-        length => Err(invalid(format!("{what}: a name of {length} bytes; none has more than {MAX_NAME_BYTES}"))),
+        length => {
+            Err(invalid(format!("{what}: a name of {length} bytes; none has more than {MAX_NAME_BYTES}")))
+        }
     }
 }
 
@@ -130,7 +132,10 @@ pub(super) fn check_entities(entities: &[Bytes], max: usize) -> Result<(), Statu
     if entities.len() > max {
         return Err(invalid(format!("entities: {} given, at most {max} are allowed", entities.len())));
     }
-    entities.iter().enumerate().try_for_each(|(i, entity)| check_entity(&format_args!("entities[{i}]"), entity))
+    entities
+        .iter()
+        .enumerate()
+        .try_for_each(|(i, entity)| check_entity(&format_args!("entities[{i}]"), entity))
 }
 
 /// Refuses an unusable entity id; `what` names it.
@@ -163,7 +168,9 @@ pub(super) fn moment(request: &GetFeaturesRequest) -> Result<Moment, Status> {
 /// Refuses times before the epoch.
 pub(super) fn check_time(what: &str, time_ms: Option<i64>) -> Result<(), Status> {
     match time_ms {
-        Some(time_ms @ ..0) => Err(invalid(format!("{what}: {time_ms} is negative; it is ms since the epoch"))),
+        Some(time_ms @ ..0) => {
+            Err(invalid(format!("{what}: {time_ms} is negative; it is ms since the epoch")))
+        }
         _ => Ok(()),
     }
 }
