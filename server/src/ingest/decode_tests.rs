@@ -142,13 +142,13 @@ fn a_data_point_is_put_with_its_times() {
 
 #[test]
 fn bad_01_to_03_keys_that_are_no_entity_ids() {
-    let (payload, long) = (at(NOW), vec![b'k'; 256]);
+    let (payload, long, huge) = (at(NOW), vec![b'k'; 256], vec![b'k'; 64 << 10]);
     let with = |key| Record { key, ..record(&payload) };
     let mut bench = Bench::new();
     assert_eq!(bench.dead("points", &with(None)), Reason::NullKey);
     assert_eq!(bench.dead("points", &with(Some(b""))), Reason::EmptyKey);
     assert_eq!(bench.dead("points", &with(Some(&long))), Reason::KeyTooLong);
-    assert_eq!(bench.dead("points", &with(Some(&vec![b'k'; 64 << 10]))), Reason::KeyTooLong);
+    assert_eq!(bench.dead("points", &with(Some(&huge))), Reason::KeyTooLong);
     put(bench.decide("points", &with(Some(&long[..255]))));
 }
 
@@ -286,7 +286,7 @@ fn an_event_time_header_must_be_there_and_a_number() {
     let view = (VIEW_HEADER, Some(&b"header"[..]));
     let mut bench = Bench::new();
     let with = |headers| Record { headers, ..record(b"{}") };
-    assert_eq!(bench.dead("mixed", &with(&[view])), Reason::NoEventTime);
+    assert_eq!(bench.dead("mixed", &with(named(b"header"))), Reason::NoEventTime);
     let noon: Headers<'_> = &[view, (b"event-time", Some(b"noon"))];
     assert_eq!(bench.dead("mixed", &with(noon)), Reason::BadHeader);
     let twice: Headers<'_> = &[view, (b"event-time", Some(b"1")), (b"event-time", Some(b"1699999999999"))];
