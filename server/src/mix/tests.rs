@@ -1,0 +1,105 @@
+//! The mix against its own definitions: every declared field is found in the payloads, with its type.
+
+use std::collections::HashMap;
+
+use serde_json::Value;
+
+use super::*;
+
+const NOW_MS: i64 = 1_800_000_000_000;
+
+/// (name, path, type, has a default) of each field, and whether the view wraps values.
+type Declared = (Vec<(String, String, String, bool)>, bool);
+
+fn declared() -> HashMap<String, Declared> {
+    let table: toml::Table = definitions("").parse().expect("TOML");
+    let views = table["view"].as_array().expect("views").iter().map(|view| {
+        let text =
+            |table: &toml::Value, key: &str| table.get(key).and_then(toml::Value::as_str).map(str::to_owned);
+        let field = |field: &toml::Value| {
+            let name = text(field, "name").expect("name");
+            let path = text(field, "path").unwrap_or_else(|| name.clone());
+            (name, path, text(field, "type").expect("type"), field.get("default").is_some())
+        };
+        let fields = view["field"].as_array().expect("fields").iter().map(field).collect();
+        let avro = view.get("avro_json").is_some_and(|avro| avro.as_bool() == Some(true));
+        (text(view, "name").expect("name"), (fields, avro))
+    });
+    views.collect()
+}
+
+/// The value at a path; with `avro` through single-key wrappers.
+fn at<'j>(mut value: &'j Value, path: &str, avro: bool) -> Option<&'j Value> {
+    let inside = |value: &'j Value| value.as_object().filter(|o| avro && o.len() == 1)?.values().next();
+    for key in path.split('.') {
+        value = value.get(key).or_else(|| inside(value)?.get(key))?;
+    }
+    Some(inside(value).unwrap_or(value))
+}
+
+fn fits(value: &Value, declared: &str) -> bool {
+    match declared {
+        "double" => value.is_f64() || value.is_i64(),
+        "int64" | "timestamp" => value.is_i64(),
+        "bool" => value.is_boolean(),
+        "string" => value.is_string(),
+        _ => value.is_array() || value.is_object(),
+    }
+}
+
+#[test]
+fn declared_fields_are_in_the_payloads() {
+    let declared = declared();
+    let shares = Shares { late: 0.0, duplicate: 0.0, bad: 0.0, future: 0.0, tombstone: 0.0 };
+    let mut found: HashMap<(&str, String), u32> = HashMap::new();
+    for view in VIEWS {
+        let mut mix = Mix::new(9, 1000, shares).only(|other| other.name == view.name);
+        for _ in 0..100 {
+            let value = mix.next(NOW_MS).value.clone().expect("a value");
+            let json: Value = serde_json::from_slice(&value).expect("JSON");
+            let (fields, avro) = &declared[view.name];
+            for (name, path, kind, _) in fields {
+                match at(&json, path, *avro) {
+                    None | Some(Value::Null) => {}
+                    Some(value) if fits(value, kind) => {
+                        *found.entry((view.name, name.clone())).or_default() += 1
+                    }
+                    Some(value) => panic!("{}.{name} is no {kind}: {value}", view.name),
+                }
+            }
+        }
+    }
+    for (view, (fields, _)) in &declared {
+        for (name, ..) in fields {
+            assert!(
+                found.contains_key(&(view.as_str(), name.clone())),
+                "{view}.{name} ({name}) is never there"
+            );
+        }
+    }
+}
+
+#[test]
+fn half_of_the_standard_views_are_avro_json() {
+    let declared = declared();
+    assert_eq!(declared.len(), VIEWS.len());
+    assert_eq!(declared.values().filter(|(_, avro)| *avro).count(), 5);
+}
+
+#[test]
+fn topics_and_prefix_agree_with_the_definitions() {
+    let table: toml::Table = definitions("x.").parse().expect("TOML");
+    let lanes = table["lane"].as_array().expect("lanes");
+    let of_lane = |lane: &toml::Value| lane["topic"].as_array().expect("topics").clone();
+    let defined: Vec<_> = lanes.iter().flat_map(of_lane).map(|topic| topic["name"].clone()).collect();
+    let ours: Vec<_> =
+        topics(None).into_iter().map(|topic| toml::Value::from(format!("x.{topic}"))).collect();
+    assert_eq!(ours, defined);
+    for lane in lanes {
+        let name = lane["name"].as_str().expect("a name");
+        assert_eq!(
+            lane["dead_letter_topic"].as_str(),
+            Some(format!("x.{}", dead_letter_topic(name)).as_str())
+        );
+    }
+}
