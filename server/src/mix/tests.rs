@@ -1,9 +1,13 @@
 //! The mix against its own definitions: every declared field is found in the payloads, with its type.
 
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 
+use rdkafka::config::ClientConfig;
+use rdkafka::mocking::MockCluster;
 use serde_json::Value;
 
+use super::sender::Sender;
 use super::*;
 
 const NOW_MS: i64 = 1_800_000_000_000;
@@ -102,4 +106,25 @@ fn topics_and_prefix_agree_with_the_definitions() {
             Some(format!("x.{}", dead_letter_topic(name)).as_str())
         );
     }
+}
+
+/// Everything goes to its topic, and to the partition that Java's partitioner gives.
+#[test]
+fn records_reach_kafka() {
+    let cluster = MockCluster::new(1).expect("a mock cluster");
+    for topic in topics(None) {
+        cluster.create_topic(&format!("t.{topic}"), 3, 1).expect("a topic");
+    }
+    let mut settings = ClientConfig::new();
+    settings.set("bootstrap.servers", cluster.bootstrap_servers());
+    let sender = Sender::connect(&settings, "t.", None).expect("connects");
+    let mut mix = Mix::new(1, 1000, Shares { bad: 0.02, tombstone: 0.02, ..Shares::default() });
+    for _ in 0..2000 {
+        sender.send(mix.next(NOW_MS), NOW_MS).expect("queued");
+    }
+    sender.flush().expect("flushed");
+    assert_eq!(sender.deliveries().delivered.load(Ordering::Relaxed), 2000);
+    assert_eq!(sender.deliveries().failed.load(Ordering::Relaxed), 0);
+    let missing = Sender::connect(&settings, "other.", None).err().expect("no such topic").to_string();
+    assert!(missing.contains("does not exist"), "{missing}");
 }
