@@ -1,5 +1,9 @@
 //! `forebay.toml`: every key with its unit, default and meaning. Placeholder for the reading of it.
 
+pub mod suggest;
+pub mod table;
+pub mod units;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
