@@ -9,8 +9,11 @@ use serde_json::Value;
 
 use super::sender::Sender;
 use super::*;
+use crate::definitions::EventTimeSource;
+use crate::json::{Slots, typed};
 
 const NOW_MS: i64 = 1_800_000_000_000;
+const NONE: Shares = Shares { late: 0.0, duplicate: 0.0, bad: 0.0, future: 0.0, tombstone: 0.0 };
 
 /// (name, path, type, has a default) of each field, and whether the view wraps values.
 type Declared = (Vec<(String, String, String, bool)>, bool);
@@ -54,10 +57,9 @@ fn fits(value: &Value, declared: &str) -> bool {
 #[test]
 fn declared_fields_are_in_the_payloads() {
     let declared = declared();
-    let shares = Shares { late: 0.0, duplicate: 0.0, bad: 0.0, future: 0.0, tombstone: 0.0 };
     let mut found: HashMap<(&str, String), u32> = HashMap::new();
     for view in VIEWS {
-        let mut mix = Mix::new(9, 1000, shares).only(|other| other.name == view.name);
+        let mut mix = Mix::new(9, 1000, NONE).only(|other| other.name == view.name);
         for _ in 0..100 {
             let value = mix.next(NOW_MS).value.clone().expect("a value");
             let json: Value = serde_json::from_slice(&value).expect("JSON");
@@ -127,4 +129,27 @@ fn records_reach_kafka() {
     assert_eq!(sender.deliveries().failed.load(Ordering::Relaxed), 0);
     let missing = Sender::connect(&settings, "other.", None).err().expect("no such topic").to_string();
     assert!(missing.contains("does not exist"), "{missing}");
+}
+
+/// The server's own reading of definitions and payloads: no field is INVALID, every event time is the record's.
+#[test]
+fn the_server_reads_every_field_and_event_time() {
+    let definitions = crate::definitions::parse(&definitions("x.")).expect("good definitions");
+    assert_eq!((definitions.views.len(), definitions.lanes.len()), (VIEWS.len(), 2));
+    let mut mix = Mix::new(11, 1000, NONE);
+    let mut slots = Slots::new();
+    for _ in 0..5000 {
+        let record = mix.next(NOW_MS);
+        let view = definitions.view(record.view).expect("a view");
+        let payload = record.value.as_deref().expect("a value");
+        view.plan.scan(payload, &mut slots).expect("JSON");
+        for field in &view.fields {
+            let cell = typed::cell(field, view.avro_json, slots.get(field.slot, payload));
+            assert_ne!(cell, typed::Cell::Invalid, "{}.{}", view.name, field.name);
+        }
+        if let EventTimeSource::Path { unit, .. } = &view.event_time {
+            let raw = slots.get(0, payload).expect("an event time");
+            assert_eq!(typed::event_time(raw, *unit, view.avro_json), Ok(record.event_time_ms));
+        }
+    }
 }
