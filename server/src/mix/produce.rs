@@ -13,7 +13,7 @@ use rdkafka::config::ClientConfig;
 
 use super::report::{Tally, rate};
 use super::sender::{Sender, create_topics};
-use super::{HIGH_VOLUME, Mix, STANDARD, Shares, definitions};
+use super::{HIGH_VOLUME, Mix, MixRecord, STANDARD, Shares, definitions};
 use crate::clock::Clock;
 
 /// Simulate data points: telemetry of a cable operator's customers and devices, sent to Kafka.
@@ -142,28 +142,44 @@ fn interrupted() -> anyhow::Result<Arc<AtomicBool>> {
     Ok(flag)
 }
 
-/// Sends what is due until the time or the count is up.
+/// Sends the mix until the time or the count is up.
 fn send(args: &Args, mut mix: Mix, sender: &Sender, stop: &AtomicBool) -> anyhow::Result<Tally> {
-    let (clock, started) = (Clock::system(), Instant::now());
-    let (mut tally, progress) = (Tally::default(), Progress::new());
+    let (started, progress) = (Instant::now(), Progress::new());
     let most = args.count.unwrap_or(u64::MAX);
     let until = args.seconds.unwrap_or(f64::INFINITY);
-    while tally.records < most && !stop.load(Ordering::Relaxed) {
-        let elapsed = started.elapsed().as_secs_f64();
-        if elapsed >= until {
-            break;
+    let left = |tally: &Tally| {
+        let elapsed_s = started.elapsed().as_secs_f64();
+        progress.show(tally, sender, elapsed_s);
+        let over = elapsed_s >= until || stop.load(Ordering::Relaxed);
+        if over { 0 } else { most - tally.records }
+    };
+    send_paced(args.rate, &mut mix, sender, left, |_| ())
+}
+
+/// Sends what is due at a rate (0: as fast as it goes) while `left` says that more is wanted; `sent` sees every record.
+pub(crate) fn send_paced(
+    rate: u64,
+    mix: &mut Mix,
+    sender: &Sender,
+    mut left: impl FnMut(&Tally) -> u64,
+    mut sent: impl FnMut(&MixRecord),
+) -> anyhow::Result<Tally> {
+    let (clock, started, mut tally) = (Clock::system(), Instant::now(), Tally::default());
+    loop {
+        let left = left(&tally);
+        if left == 0 {
+            return Ok(tally);
         }
-        let due = due(args.rate, elapsed, tally.records).min(most - tally.records);
+        let due = due(rate, started.elapsed().as_secs_f64(), tally.records).min(left);
         let now_ms = clock.now_ms();
         for _ in 0..due {
             let record = mix.next(now_ms);
             sender.send(record, now_ms)?;
             tally.add(record);
+            sent(record);
         }
         sender.poll(Duration::from_millis(if due == 0 { 1 } else { 0 }));
-        progress.show(&tally, sender, elapsed);
     }
-    Ok(tally)
 }
 
 /// How many to send now: at most as many as keep polling, clock and Ctrl-C alive.
