@@ -317,3 +317,11 @@ fn a_directory_is_read_in_the_order_of_names() {
     assert_eq!(errors.to_string(), format!("{file}: view \"signal\": lane: no lane \"x\" is defined"));
     assert!(load(&dir.path().join("none")).unwrap_err().0[0].contains("cannot be read"));
 }
+
+#[test]
+fn the_example_is_valid() {
+    let definitions = defined(include_str!("../../../ops/definitions.example.toml"));
+    assert_eq!((definitions.lanes.len(), definitions.views.len(), definitions.services.len()), (1, 3, 2));
+    assert_eq!(definitions.lanes[0].topics[1].views, ["speed_test", "contact"]);
+    assert_eq!(definitions.services[1].features.len(), 3);
+}

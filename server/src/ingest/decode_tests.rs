@@ -1,0 +1,1 @@
+//! Tests of `decode`: every reason, pure.
