@@ -138,8 +138,9 @@ impl Lane {
     /// Forgets a shard that is now another server's (or another thread's, which published a handle of its own: that
     /// one stays).
     pub fn withdraw(&self, gone: &Arc<ShardHandle>) {
-        self.shards
-            .rcu(|shards| shards.iter().filter(|shard| !Arc::ptr_eq(shard, gone)).cloned().collect::<Vec<_>>());
+        self.shards.rcu(|shards| {
+            shards.iter().filter(|shard| !Arc::ptr_eq(shard, gone)).cloned().collect::<Vec<_>>()
+        });
     }
 
     /// What is wrong with the lane as a whole, where it is not a shard's matter: topics missing, brokers not reached.

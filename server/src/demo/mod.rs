@@ -25,8 +25,15 @@ use outcome::Outcome;
 use screen::Screen;
 use stage::Stage;
 
+const EXAMPLES: &str = "\
+Examples:
+  forebay demo
+  forebay demo --seconds 15 --json
+  forebay demo --rate 5000 --scale 100";
+
 /// Show Forebay at work in this process: stand-in Kafka, server, simulated data points, a reader. Nothing to set up.
 #[derive(Debug, Clone, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Args {
     /// End after this long (without it: on Ctrl-C).
     #[arg(long, value_name = "S", value_parser = seconds)]

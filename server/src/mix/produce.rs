@@ -15,9 +15,18 @@ use super::report::{Tally, rate};
 use super::sender::{Sender, create_topics};
 use super::{HIGH_VOLUME, Mix, MixRecord, STANDARD, Shares, definitions};
 use crate::clock::Clock;
+use crate::config::Config;
+
+const EXAMPLES: &str = "\
+Examples:
+  forebay produce --create-topics --rate 5000 --seconds 60
+  forebay produce --bootstrap kafka:9092 --topic-prefix test. --lane high_volume --rate 0 --count 1000000 --json
+  forebay produce --topic-prefix test. --print-definitions > definitions.toml
+The same seed gives the same records, but for their times. Dead-letter topics are created too.";
 
 /// Simulate data points: telemetry of a cable operator's customers and devices, sent to Kafka.
 #[derive(Debug, Clone, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Args {
     /// Take the Kafka connection from this forebay.toml.
     #[arg(long, value_name = "FILE", conflicts_with = "bootstrap")]
@@ -75,6 +84,11 @@ pub struct Args {
     pub json: bool,
 }
 
+/// Arguments that contradict each other.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct BadArguments(String);
+
 /// Accepts `0.01` and `1%`.
 fn share(text: &str) -> Result<f64, String> {
     let number = |text: &str| text.trim().parse::<f64>().map_err(|error| error.to_string());
@@ -110,7 +124,9 @@ pub fn run(args: Args) -> anyhow::Result<()> {
 fn mix(args: &Args) -> anyhow::Result<Mix> {
     let Args { late, duplicate, bad, future, tombstone, .. } = *args;
     if late + duplicate + bad + future + tombstone > 1.0 {
-        bail!("the shares of late, duplicate, bad, future and tombstone records are more than 1 together");
+        let message =
+            "the shares of late, duplicate, bad, future and tombstone records are more than 1 together";
+        return Err(BadArguments(message.into()).into());
     }
     let mix = Mix::new(args.seed, args.scale, Shares { late, duplicate, bad, future, tombstone });
     Ok(match args.lane.as_deref() {
@@ -120,6 +136,9 @@ fn mix(args: &Args) -> anyhow::Result<Mix> {
 }
 
 fn settings(args: &Args) -> anyhow::Result<ClientConfig> {
+    if let Some(file) = &args.config {
+        return Ok(crate::kafka::producer_config(&Config::load(file)?.kafka));
+    }
     let mut settings = ClientConfig::new();
     settings.set("bootstrap.servers", &args.bootstrap);
     Ok(settings)

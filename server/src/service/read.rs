@@ -231,9 +231,7 @@ pub(super) fn note_applied(read_at: &mut Vec<TopicOffsets>, shard: &ShardHandle)
         }
         let columns = match read_at.iter().position(|offsets| offsets.topic == topic.name) {
             Some(at) => &mut read_at[at],
-            None => {
-                read_at.push_mut(TopicOffsets { topic: topic.name.clone(), ..TopicOffsets::default() })
-            }
+            None => read_at.push_mut(TopicOffsets { topic: topic.name.clone(), ..TopicOffsets::default() }),
         };
         columns.partitions.push(shard.partition);
         columns.offsets.push(applied);

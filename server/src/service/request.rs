@@ -121,8 +121,10 @@ fn feature_service<'d>(definitions: &'d Definitions, asked: &str) -> Result<&'d 
         Some(version) => of_name().find(|service| service.version == version),
     };
     found.map(Arc::as_ref).ok_or_else(|| match of_name().map(|service| service.version).max() {
-        Some(highest) => invalid(format!("feature service {name:?} has no version {}; its highest is {highest}",
-            version.unwrap_or_default())),
+        Some(highest) => invalid(format!(
+            "feature service {name:?} has no version {}; its highest is {highest}",
+            version.unwrap_or_default()
+        )),
         None => unknown("feature service", name, definitions.services.iter().map(|s| s.name.as_str())),
     })
 }
@@ -130,7 +132,9 @@ fn feature_service<'d>(definitions: &'d Definitions, asked: &str) -> Result<&'d 
 fn service_version(asked: &str, version: &str) -> Result<u32, Status> {
     version.parse().map_err(|_| {
         let shown: String = asked.chars().take(100).collect();
-        invalid(format!("feature_service: {shown:?} must be \"name\" or \"name@version\" with a whole number"))
+        invalid(format!(
+            "feature_service: {shown:?} must be \"name\" or \"name@version\" with a whole number"
+        ))
     })
 }
 
@@ -142,7 +146,10 @@ pub(super) fn check_entities(entities: &[Bytes], max: usize) -> Result<(), Statu
     if entities.len() > max {
         return Err(invalid(format!("entities: {} given, at most {max} are allowed", entities.len())));
     }
-    entities.iter().enumerate().try_for_each(|(i, entity)| check_entity(&format_args!("entities[{i}]"), entity))
+    entities
+        .iter()
+        .enumerate()
+        .try_for_each(|(i, entity)| check_entity(&format_args!("entities[{i}]"), entity))
 }
 
 /// Refuses an unusable entity id; `what` names it.
@@ -175,7 +182,9 @@ pub(super) fn moment(request: &GetFeaturesRequest) -> Result<Moment, Status> {
 /// Refuses times before the epoch.
 pub(super) fn check_time(what: &str, time_ms: Option<i64>) -> Result<(), Status> {
     match time_ms {
-        Some(time_ms @ ..0) => Err(invalid(format!("{what}: {time_ms} is negative; it is ms since the epoch"))),
+        Some(time_ms @ ..0) => {
+            Err(invalid(format!("{what}: {time_ms} is negative; it is ms since the epoch")))
+        }
         _ => Ok(()),
     }
 }

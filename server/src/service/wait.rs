@@ -100,7 +100,9 @@ impl Terms {
             Err(state) => Gate::Closed(not_ready(&shard, state)),
             Ok(_) if reached => self.fresh(shard, now_ms),
             Ok(_) => match shard.state() {
-                ShardState::Halted(reason) => Gate::Closed(format!("will not reach the position waited for: {reason}")),
+                ShardState::Halted(reason) => {
+                    Gate::Closed(format!("will not reach the position waited for: {reason}"))
+                }
                 _ => Gate::Undecided,
             },
         }
@@ -110,7 +112,9 @@ impl Terms {
         let Some(allowed) = self.max_staleness_ms else { return Gate::Open(shard) };
         match shard.staleness_ms(now_ms) {
             behind if behind <= allowed => Gate::Open(shard),
-            u64::MAX => Gate::Closed(format!("behind its logs by an unknown time; max_staleness_ms is {allowed}")),
+            u64::MAX => {
+                Gate::Closed(format!("behind its logs by an unknown time; max_staleness_ms is {allowed}"))
+            }
             behind => Gate::Closed(format!("{behind} ms behind its logs; max_staleness_ms is {allowed}")),
         }
     }
@@ -121,7 +125,9 @@ impl Terms {
         loop {
             let progress = lane.shard(partition).map(|shard| shard.watch());
             match self.gate(lane, partition, context.clock.now_ms()) {
-                Gate::Undecided if Instant::now() >= until => return Gate::Closed(self.ran_out(lane, partition)),
+                Gate::Undecided if Instant::now() >= until => {
+                    return Gate::Closed(self.ran_out(lane, partition));
+                }
                 Gate::Undecided => {}
                 decided => return decided,
             }
@@ -139,7 +145,9 @@ impl Terms {
             let mut missing = positions.filter(|(topic, offset)| shard.applied_offset(*topic) < *offset);
             missing.next().map(|(topic, offset)| {
                 let (name, applied) = (&shard.topics[*topic].name, shard.applied_offset(*topic));
-                format!("the wait ran out: topic {name:?} is applied through {applied}, wait_for names {offset}")
+                format!(
+                    "the wait ran out: topic {name:?} is applied through {applied}, wait_for names {offset}"
+                )
             })
         });
         missing.unwrap_or_else(|| "the wait ran out before the shard was ready".into())
@@ -155,7 +163,9 @@ fn check_columns(offsets: &TopicOffsets) -> Result<(), Status> {
         )));
     }
     match offsets.offsets.iter().find(|offset| **offset < 0) {
-        Some(offset) => Err(invalid(format!("wait_for: topic {:?} has the negative offset {offset}", offsets.topic))),
+        Some(offset) => {
+            Err(invalid(format!("wait_for: topic {:?} has the negative offset {offset}", offsets.topic)))
+        }
         None => Ok(()),
     }
 }
