@@ -80,7 +80,9 @@ impl Running {
 
 async fn bind(address: SocketAddr, key: &str) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.with_context(|| {
-        format!("{key}: {address} cannot be listened on; free it, or name another address (port 0: any free one)")
+        format!(
+            "{key}: {address} cannot be listened on; free it, or name another address (port 0: any free one)"
+        )
     })
 }
 

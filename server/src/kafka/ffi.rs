@@ -131,7 +131,9 @@ impl Event {
 
     fn outcome(&self) -> Result<(), String> {
         match self.code() {
-            RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR | RDKafkaRespErr::RD_KAFKA_RESP_ERR__NO_OFFSET => Ok(()),
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR | RDKafkaRespErr::RD_KAFKA_RESP_ERR__NO_OFFSET => {
+                Ok(())
+            }
             _ => Err(self.text()),
         }
     }
@@ -236,7 +238,8 @@ impl RawMessage {
                 return found;
             }
             let (mut name, mut value, mut size) = (ptr::null(), ptr::null(), 0);
-            while rd::rd_kafka_header_get_all(headers, found.len(), &mut name, &mut value, &mut size) == none {
+            while rd::rd_kafka_header_get_all(headers, found.len(), &mut name, &mut value, &mut size) == none
+            {
                 found.push((CStr::from_ptr(name).to_bytes(), bytes(value.cast(), size)));
             }
         }
@@ -285,7 +288,11 @@ pub struct Described {
 }
 
 /// Asks the broker to describe topics.
-pub fn describe(consumer: &BaseConsumer, names: &[&str], timeout: Duration) -> Result<Vec<Described>, String> {
+pub fn describe(
+    consumer: &BaseConsumer,
+    names: &[&str],
+    timeout: Duration,
+) -> Result<Vec<Described>, String> {
     let names: Vec<CString> = names.iter().filter_map(|name| CString::new(*name).ok()).collect();
     let mut pointers: Vec<*const c_char> = names.iter().map(|name| name.as_ptr()).collect();
     let timeout_ms = timeout.as_millis() as i32;

@@ -42,7 +42,9 @@ impl Deadline {
     /// Refuses a call whose deadline has passed.
     pub(super) fn check(&self) -> Result<(), Status> {
         match self.end {
-            Some(end) if end <= Instant::now() => Err(too_late("the deadline had passed before the call began")),
+            Some(end) if end <= Instant::now() => {
+                Err(too_late("the deadline had passed before the call began"))
+            }
             _ => Ok(()),
         }
     }

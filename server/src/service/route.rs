@@ -61,7 +61,9 @@ fn part(context: &Context, definition: &LaneDefinition, entities: &[Bytes]) -> P
     let lane = context.lane(&definition.name).cloned();
     let groups = match lane.as_ref().and_then(|lane| lane.partition_count()) {
         Some(partitions) => group(definition, partitions, entities),
-        None => vec![Group { partition: 0, rows: (0..entities.len() as u32).collect(), gate: Gate::Undecided }],
+        None => {
+            vec![Group { partition: 0, rows: (0..entities.len() as u32).collect(), gate: Gate::Undecided }]
+        }
     };
     Part {
         name: definition.name.clone(),

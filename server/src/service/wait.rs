@@ -9,11 +9,15 @@ use forebay_proto::v1::{OffsetVector, TopicOffsets};
 use tonic::Status;
 
 use super::Context;
-use super::errors::{invalid, unknown};
+use super::errors::invalid;
+use crate::config::suggest::did_you_mean;
 use crate::lane::{Lane, ShardHandle, ShardState};
 
 /// A waiting read looks again at least this often, because a shard may be replaced by another handle.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+/// Kafka has no longer topic names.
+const MAX_TOPIC_CHARS: usize = 249;
 
 /// Whether a shard may be read.
 #[derive(Debug)]
@@ -60,8 +64,7 @@ impl Terms {
         if known {
             return Ok(());
         }
-        let topics = context.lanes.iter().flat_map(|lane| &lane.definition.topics);
-        Err(unknown("topic in wait_for", &offsets.topic, topics.map(|topic| topic.name.as_str())))
+        Err(unknown_topic(context, &offsets.topic))
     }
 
     fn add_to(&mut self, lane: &Lane, topic: usize, offsets: &TopicOffsets) -> Result<(), Status> {
@@ -100,7 +103,9 @@ impl Terms {
             Err(state) => Gate::Closed(not_ready(&shard, state)),
             Ok(_) if reached => self.fresh(shard, now_ms),
             Ok(_) => match shard.state() {
-                ShardState::Halted(reason) => Gate::Closed(format!("will not reach the position waited for: {reason}")),
+                ShardState::Halted(reason) => {
+                    Gate::Closed(format!("will not reach the position waited for: {reason}"))
+                }
                 _ => Gate::Undecided,
             },
         }
@@ -110,7 +115,9 @@ impl Terms {
         let Some(allowed) = self.max_staleness_ms else { return Gate::Open(shard) };
         match shard.staleness_ms(now_ms) {
             behind if behind <= allowed => Gate::Open(shard),
-            u64::MAX => Gate::Closed(format!("behind its logs by an unknown time; max_staleness_ms is {allowed}")),
+            u64::MAX => {
+                Gate::Closed(format!("behind its logs by an unknown time; max_staleness_ms is {allowed}"))
+            }
             behind => Gate::Closed(format!("{behind} ms behind its logs; max_staleness_ms is {allowed}")),
         }
     }
@@ -121,7 +128,9 @@ impl Terms {
         loop {
             let progress = lane.shard(partition).map(|shard| shard.watch());
             match self.gate(lane, partition, context.clock.now_ms()) {
-                Gate::Undecided if Instant::now() >= until => return Gate::Closed(self.ran_out(lane, partition)),
+                Gate::Undecided if Instant::now() >= until => {
+                    return Gate::Closed(self.ran_out(lane, partition));
+                }
                 Gate::Undecided => {}
                 decided => return decided,
             }
@@ -139,7 +148,9 @@ impl Terms {
             let mut missing = positions.filter(|(topic, offset)| shard.applied_offset(*topic) < *offset);
             missing.next().map(|(topic, offset)| {
                 let (name, applied) = (&shard.topics[*topic].name, shard.applied_offset(*topic));
-                format!("the wait ran out: topic {name:?} is applied through {applied}, wait_for names {offset}")
+                format!(
+                    "the wait ran out: topic {name:?} is applied through {applied}, wait_for names {offset}"
+                )
             })
         });
         missing.unwrap_or_else(|| "the wait ran out before the shard was ready".into())
@@ -155,9 +166,18 @@ fn check_columns(offsets: &TopicOffsets) -> Result<(), Status> {
         )));
     }
     match offsets.offsets.iter().find(|offset| **offset < 0) {
-        Some(offset) => Err(invalid(format!("wait_for: topic {:?} has the negative offset {offset}", offsets.topic))),
+        Some(offset) => {
+            Err(invalid(format!("wait_for: topic {:?} has the negative offset {offset}", offsets.topic)))
+        }
         None => Ok(()),
     }
+}
+
+fn unknown_topic(context: &Context, name: &str) -> Status {
+    let shown: String = name.chars().take(MAX_TOPIC_CHARS).collect();
+    let topics = context.lanes.iter().flat_map(|lane| &lane.definition.topics);
+    let hint = did_you_mean(&shown, topics.map(|topic| topic.name.as_str()));
+    invalid(format!("wait_for: no lane here reads topic {shown:?}{hint}"))
 }
 
 fn absent(lane: &Lane) -> String {
@@ -168,14 +188,12 @@ fn absent(lane: &Lane) -> String {
 }
 
 fn not_ready(shard: &ShardHandle, state: ShardState) -> String {
-    match state {
-        ShardState::Opening => "opening: recovering from its files; try again soon".into(),
-        ShardState::CatchingUp => {
-            let behind: u64 = (0..shard.topics.len()).map(|topic| shard.lag_offsets(topic)).sum();
-            format!("catching up, {behind} messages behind; try again soon, or ask another server")
+    let hint = match state {
+        ShardState::Opening | ShardState::CatchingUp => {
+            "; try again soon, or ask another server of the group"
         }
-        ShardState::Ready => "not on this server any more".into(),
-        ShardState::Halted(reason) => format!("halted: {reason}"),
-        ShardState::Closed => "given to another server of the group; ask again".into(),
-    }
+        ShardState::Ready | ShardState::Closed => "; ask again",
+        ShardState::Halted(_) => "",
+    };
+    format!("{}: {}{hint}", state.name(), shard.reason())
 }
