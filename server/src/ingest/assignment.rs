@@ -123,7 +123,13 @@ impl LaneThread {
         self.must_assign = true;
     }
 
-    fn new_shard(&self, partition: u32, writer: ShardWriter, reader: ShardReader, bounds: &[Bounds]) -> Shard {
+    fn new_shard(
+        &self,
+        partition: u32,
+        writer: ShardWriter,
+        reader: ShardReader,
+        bounds: &[Bounds],
+    ) -> Shard {
         let lag = i64::try_from(self.run.ingest.ready_max_lag).unwrap_or(i64::MAX);
         let source = |(name, bounds): (&str, &Bounds)| Source {
             name: name.into(),
@@ -185,7 +191,8 @@ impl LaneThread {
         let next = number.map_or(offset, |number| self.shards[at].next_offset(number));
         let bounds = self.run.bounds(topic, partition);
         let reason = bounds.ok().and_then(|(low, end)| lost(topic, partition, Some(next), low, end));
-        let reason = reason.unwrap_or_else(|| format!("Kafka does not give offset {next} of {topic}/{partition}"));
+        let reason =
+            reason.unwrap_or_else(|| format!("Kafka does not give offset {next} of {topic}/{partition}"));
         self.settle_and_commit();
         let shard = self.shards.remove(at);
         self.halt(shard, reason);

@@ -150,7 +150,8 @@ impl DeadLetters {
     fn try_send(&mut self, number: usize) {
         let letter = &self.waiting[&number];
         let headers = headers(letter);
-        let mut record = BaseRecord::<[u8], [u8], usize>::with_opaque_to(&self.topic, number).headers(headers);
+        let mut record =
+            BaseRecord::<[u8], [u8], usize>::with_opaque_to(&self.topic, number).headers(headers);
         record.key = letter.key.as_deref();
         record.payload = letter.payload.as_deref();
         if let Err((error, _)) = self.producer.send(record) {

@@ -151,11 +151,7 @@ pub fn is_at_home(record: &Record<'_>, rules: &Rules<'_>) -> bool {
     record.key.is_none_or(|key| key.is_empty() || home(key) == record.partition)
 }
 
-fn data_point<'r>(
-    record: &Record<'r>,
-    rules: &Rules<'_>,
-    slots: &mut Slots,
-) -> Result<DataPoint<'r>, Dead> {
+fn data_point<'r>(record: &Record<'r>, rules: &Rules<'_>, slots: &mut Slots) -> Result<DataPoint<'r>, Dead> {
     let entity = entity(record)?;
     check_size(record, rules)?;
     let view = view(record, rules)?;
@@ -180,9 +176,10 @@ fn entity<'r>(record: &Record<'r>) -> Result<&'r [u8], Dead> {
     match record.key {
         None => Err((Reason::NullKey, "the record has no key: the key is the entity id".into())),
         Some([]) => Err((Reason::EmptyKey, "the key is empty: the key is the entity id".into())),
-        Some(key) if key.len() > MAX_ENTITY_BYTES => {
-            Err((Reason::KeyTooLong, format!("the key has {} bytes, at most {MAX_ENTITY_BYTES} may be", key.len())))
-        }
+        Some(key) if key.len() > MAX_ENTITY_BYTES => Err((
+            Reason::KeyTooLong,
+            format!("the key has {} bytes, at most {MAX_ENTITY_BYTES} may be", key.len()),
+        )),
         Some(key) => Ok(key),
     }
 }
@@ -267,7 +264,10 @@ fn check_future(event_time_ms: i64, rules: &Rules<'_>) -> Result<(), Dead> {
         return Ok(());
     }
     let bound = rules.lane.future_bound_ms;
-    Err((Reason::Future, format!("the event time is {ahead} ms ahead of its partition, {bound} ms are allowed")))
+    Err((
+        Reason::Future,
+        format!("the event time is {ahead} ms ahead of its partition, {bound} ms are allowed"),
+    ))
 }
 
 fn check_partition(record: &Record<'_>, rules: &Rules<'_>) -> Result<(), Dead> {

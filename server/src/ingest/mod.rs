@@ -66,7 +66,9 @@ impl Ingest {
         let mut ingest = Ingest { runs: Vec::new(), threads: Vec::new(), _lock: lock };
         let started = lanes.into_iter().try_for_each(|lane| {
             let name = lane.definition.name.clone();
-            ingest.start_lane(config, definitions.clone(), lane, clock.clone()).context(format!("lane {name}"))
+            ingest
+                .start_lane(config, definitions.clone(), lane, clock.clone())
+                .context(format!("lane {name}"))
         });
         match started {
             Ok(()) => Ok(ingest),
@@ -122,7 +124,9 @@ impl Ingest {
         }
         for thread in self.threads {
             if thread.join().is_err() {
-                tracing::error!("an ingest thread panicked; its shards recover from their files at the next start");
+                tracing::error!(
+                    "an ingest thread panicked; its shards recover from their files at the next start"
+                );
             }
         }
     }
@@ -139,10 +143,12 @@ fn lock(dir: &Path) -> anyhow::Result<File> {
     let failed = || format!("storage directory {}", dir.display());
     fs::create_dir_all(dir).with_context(failed)?;
     let path = dir.join("LOCK");
-    let file =
-        OpenOptions::new().create(true).truncate(false).write(true).open(path).with_context(failed)?;
+    let file = OpenOptions::new().create(true).truncate(false).write(true).open(path).with_context(failed)?;
     if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
-        bail!("{}: another server uses it; stop it first, or name another directory in storage.dir", failed());
+        bail!(
+            "{}: another server uses it; stop it first, or name another directory in storage.dir",
+            failed()
+        );
     }
     Ok(file)
 }

@@ -72,7 +72,13 @@ impl Shard {
     }
 
     /// Adds a data point to the frame.
-    pub fn put(&mut self, topic: usize, offset: i64, now_ms: i64, point: &DataPoint<'_>) -> Result<(), WriteError> {
+    pub fn put(
+        &mut self,
+        topic: usize,
+        offset: i64,
+        now_ms: i64,
+        point: &DataPoint<'_>,
+    ) -> Result<(), WriteError> {
         let outcome = self.writer.put(&Put {
             view: point.view,
             entity: point.entity,

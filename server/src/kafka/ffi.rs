@@ -8,6 +8,7 @@ use std::slice;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rdkafka::TopicPartitionList;
 use rdkafka::bindings as rd;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::types::RDKafkaRespErr;
@@ -58,6 +59,19 @@ impl EventQueue {
         match NonNull::new(event) {
             Some(event) => Event(event).read(),
             None => Polled::Nothing,
+        }
+    }
+
+    /// Commits offsets; the answer comes as a `Committed` event. (The wrapper's own asynchronous commit gives none.)
+    pub fn commit(&self, offsets: &TopicPartitionList) -> Result<(), String> {
+        let client = self.consumer.client().native_ptr();
+        // SAFETY: valid client, list and queue; the list is copied, and no callback is given that could outlive us.
+        let code =
+            unsafe { rd::rd_kafka_commit_queue(client, offsets.ptr(), self.queue.as_ptr(), None, ptr::null_mut()) };
+        match code {
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR => Ok(()),
+            // SAFETY: librdkafka's own constant strings.
+            code => Err(unsafe { text(rd::rd_kafka_err2str(code)) }),
         }
     }
 
@@ -117,7 +131,9 @@ impl Event {
 
     fn outcome(&self) -> Result<(), String> {
         match self.code() {
-            RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR | RDKafkaRespErr::RD_KAFKA_RESP_ERR__NO_OFFSET => Ok(()),
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR | RDKafkaRespErr::RD_KAFKA_RESP_ERR__NO_OFFSET => {
+                Ok(())
+            }
             _ => Err(self.text()),
         }
     }
@@ -222,7 +238,8 @@ impl RawMessage {
                 return found;
             }
             let (mut name, mut value, mut size) = (ptr::null(), ptr::null(), 0);
-            while rd::rd_kafka_header_get_all(headers, found.len(), &mut name, &mut value, &mut size) == none {
+            while rd::rd_kafka_header_get_all(headers, found.len(), &mut name, &mut value, &mut size) == none
+            {
                 found.push((CStr::from_ptr(name).to_bytes(), bytes(value.cast(), size)));
             }
         }
@@ -271,7 +288,11 @@ pub struct Described {
 }
 
 /// Asks the broker to describe topics.
-pub fn describe(consumer: &BaseConsumer, names: &[&str], timeout: Duration) -> Result<Vec<Described>, String> {
+pub fn describe(
+    consumer: &BaseConsumer,
+    names: &[&str],
+    timeout: Duration,
+) -> Result<Vec<Described>, String> {
     let names: Vec<CString> = names.iter().filter_map(|name| CString::new(*name).ok()).collect();
     let mut pointers: Vec<*const c_char> = names.iter().map(|name| name.as_ptr()).collect();
     let timeout_ms = timeout.as_millis() as i32;

@@ -48,8 +48,9 @@ impl TopicAdmin {
         // Errors of this client are of no interest to anyone, and would pile up on its queue.
         while self.consumer.poll(Duration::ZERO).is_some() {}
         let described = ffi::describe(&self.consumer, names, timeout);
-        let described = described
-            .map_err(|text| DescribeError::Unreachable(format!("Kafka does not describe the topics: {text}")))?;
+        let described = described.map_err(|text| {
+            DescribeError::Unreachable(format!("Kafka does not describe the topics: {text}"))
+        })?;
         let find = |name: &&str| {
             let found = described.iter().find(|topic| topic.name == **name);
             found.map(facts).unwrap_or_else(|| Err(DescribeError::Missing((*name).into())))
@@ -58,9 +59,16 @@ impl TopicAdmin {
     }
 
     /// First offset of a partition's log and the offset its next record will have (of committed ones).
-    pub fn bounds(&self, topic: &str, partition: u32, timeout: Duration) -> Result<(i64, i64), DescribeError> {
+    pub fn bounds(
+        &self,
+        topic: &str,
+        partition: u32,
+        timeout: Duration,
+    ) -> Result<(i64, i64), DescribeError> {
         self.consumer.fetch_watermarks(topic, partition as i32, timeout).map_err(|error| {
-            DescribeError::Unreachable(format!("Kafka does not give the ends of {topic}/{partition}: {error}"))
+            DescribeError::Unreachable(format!(
+                "Kafka does not give the ends of {topic}/{partition}: {error}"
+            ))
         })
     }
 }
@@ -72,6 +80,8 @@ fn facts(topic: &ffi::Described) -> Result<TopicFacts, DescribeError> {
         Ok(_) | Err((RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART, _)) => {
             Err(DescribeError::Missing(name))
         }
-        Err((_, text)) => Err(DescribeError::Unreachable(format!("Kafka does not describe topic {name}: {text}"))),
+        Err((_, text)) => {
+            Err(DescribeError::Unreachable(format!("Kafka does not describe topic {name}: {text}")))
+        }
     }
 }
