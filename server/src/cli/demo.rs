@@ -1,8 +1,3 @@
-//! `forebay demo`: a whole Forebay with simulated data in one process.
+//! `forebay demo`: the demo's command line; see `demo`.
 
-#[derive(Debug, clap::Args)]
-pub struct Args {}
-
-pub fn run(_args: Args) -> anyhow::Result<()> {
-    anyhow::bail!("not built in")
-}
+pub use crate::demo::{Args, run};

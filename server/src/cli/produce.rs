@@ -1,8 +1,16 @@
-//! `forebay produce`: simulated data points to Kafka.
+//! `forebay produce`: the simulator's command line; the work is `mix::produce`'s.
 
-#[derive(Debug, clap::Args)]
-pub struct Args {}
+use super::output::BadInput;
+use crate::config::ConfigErrors;
+use crate::mix::produce::BadArguments;
 
-pub fn run(_args: Args) -> anyhow::Result<()> {
-    anyhow::bail!("not built in")
+pub use crate::mix::produce::Args;
+
+pub fn run(args: Args) -> anyhow::Result<()> {
+    crate::mix::produce::run(args).map_err(|error| {
+        match error.is::<ConfigErrors>() || error.is::<BadArguments>() {
+            true => BadInput(format!("{error:#}")).into(),
+            false => error,
+        }
+    })
 }
