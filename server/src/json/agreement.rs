@@ -57,7 +57,7 @@ fn union(depth: u32) -> BoxedStrategy<String> {
         prop_oneof![Just("1".to_owned()), Just(r#"{"double":1.5}"#.to_owned()), Just("null".to_owned())];
     leaf.prop_recursive(depth, 24, 3, |inner| {
         let members = prop::collection::vec((name(), inner.clone()).prop_map(|(n, v)| format!("{n}:{v}")), 0..3);
-        let record = members.prop_map(|members| format!("{{{}}}", members.join(",")));
+        let record = members.prop_map(|members| format!("{{{}}}", members.join(","))).boxed();
         let branch = prop::sample::select(vec![r#""R""#, r#""\u0052""#, r#""S""#]);
         let branches = prop::collection::vec((branch, record.clone()).prop_map(|(b, r)| format!("{b}:{r}")), 1..3);
         let company = prop_oneof![3 => Just(String::new()), 1 => (name(), inner).prop_map(|(n, v)| format!(",{n}:{v}"))];
