@@ -79,6 +79,7 @@ fn lock(dir: &Path) -> Result<[File; 2], OpenError> {
             return Err(OpenError::Locked { dir: dir.to_path_buf() });
         }
     }
-    let same = fs::metadata(&path).is_ok_and(|now| locks[0].metadata().is_ok_and(|own| own.ino() == now.ino()));
+    let same =
+        fs::metadata(&path).is_ok_and(|now| locks[0].metadata().is_ok_and(|own| own.ino() == now.ino()));
     if same { Ok(locks) } else { Err(OpenError::Locked { dir: dir.to_path_buf() }) }
 }

@@ -93,7 +93,11 @@ impl SegmentHeader {
     /// Reads and checks it.
     pub fn check(path: &Path, bytes: &[u8]) -> Result<SegmentHeader, OpenError> {
         if bytes.len() < Self::SIZE {
-            return Err(OpenError::corrupt(path, 0, "shorter than a segment's header: the file was truncated"));
+            return Err(OpenError::corrupt(
+                path,
+                0,
+                "shorter than a segment's header: the file was truncated",
+            ));
         }
         let header = Self::decode(bytes);
         if header.magic != MAGIC || header.sum != checksum(&bytes[..Self::SIZE - 8]) {
@@ -230,7 +234,8 @@ impl<'g> Record<'g> {
     pub fn payload(&self) -> Result<&'g [u8], ReadError> {
         let at = self.at + (RecordHeader::SIZE + self.entity.len()) as u64;
         let bytes = self.segment.map.get(at, self.header.payload_len as usize);
-        let bytes = bytes.ok_or_else(|| self.segment.damaged(self.at, "its payload is outside of the file"))?;
+        let bytes =
+            bytes.ok_or_else(|| self.segment.damaged(self.at, "its payload is outside of the file"))?;
         if record::short_sum(bytes) != self.header.payload_sum {
             return Err(self.segment.damaged(self.at, "the payload's checksum does not fit"));
         }

@@ -48,8 +48,7 @@ pub(crate) struct Repaired {
 
 /// Reads the log; changes nothing.
 pub(crate) fn read(dir: &Path, manifest: &Manifest) -> Result<Recovered, OpenError> {
-    let last =
-        Last { sequence: 0, sum: 0, positions: vec![Position::NONE; manifest.topics.len()] };
+    let last = Last { sequence: 0, sum: 0, positions: vec![Position::NONE; manifest.topics.len()] };
     let mut recovered = Recovered {
         index: Index::new(),
         segments: Vec::new(),
@@ -82,8 +81,7 @@ fn open(dir: &Path, manifest: &Manifest, number: u32) -> Result<Arc<Segment>, Op
     let segment = Segment::open(&path, true)?;
     if segment.shard != manifest.shard.into_bytes() {
         let id = uuid::Uuid::from_bytes(segment.shard);
-        let detail =
-            format!("it belongs to shard {}, not to {}", id.simple(), manifest.shard.simple());
+        let detail = format!("it belongs to shard {}, not to {}", id.simple(), manifest.shard.simple());
         return Err(OpenError::corrupt(&path, 0, detail));
     }
     if segment.number != number {
@@ -171,8 +169,7 @@ impl Recovered {
                 let record = record.map_err(|at| {
                     OpenError::corrupt(&segment.path, at, "a record that is not whole in a frame that is")
                 })?;
-                let entry =
-                    Entry::new(xxhash_rust::xxh3::xxh3_128(record.entity), &record.header, record.at);
+                let entry = Entry::new(xxhash_rust::xxh3::xxh3_128(record.entity), &record.header, record.at);
                 segment.note_expiry(record.header.expiry_ms);
                 replay(&self.index, &segment, &entry);
                 active.entries.push(entry);
@@ -215,8 +212,8 @@ impl Recovered {
             let range = self.hidden_range(manifest, durable, hidden.as_ref());
             return Err(OpenError::corrupt(&active.segment.path, active.tail, format!("{why}; {range}")));
         }
-        self.unclean = active.segment.map.len() < active.segment.capacity()
-            || active.segment.has_written(active.tail);
+        self.unclean =
+            active.segment.map.len() < active.segment.capacity() || active.segment.has_written(active.tail);
         Ok(())
     }
 
