@@ -7,11 +7,15 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, Uri, header};
+use axum::response::IntoResponse;
 use axum::routing::get;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
-use crate::service::Context;
+use crate::metrics;
+use crate::service::{Context, not_ready};
 
 /// How long a stop waits for answers under way.
 const STOP_BOUND: Duration = Duration::from_secs(1);
@@ -37,6 +41,41 @@ pub async fn serve(
     Ok(())
 }
 
-fn router(_context: Arc<Context>) -> Router {
-    Router::new().route("/healthz", get(async || "alive\n"))
+fn router(context: Arc<Context>) -> Router {
+    Router::new()
+        .route("/healthz", get(async || "alive\n"))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(scrape))
+        .with_state(context)
+}
+
+/// 200 when everything, or the lane of `?lane=`, is ready; else 503 with one reason a line.
+async fn ready(State(context): State<Arc<Context>>, uri: Uri) -> (StatusCode, String) {
+    let reasons = not_ready(&context, lane_parameter(&uri));
+    match reasons.is_empty() {
+        true => (StatusCode::OK, "ready\n".into()),
+        false => (StatusCode::SERVICE_UNAVAILABLE, reasons.join("\n") + "\n"),
+    }
+}
+
+/// Lane names need no escaping, so none is undone.
+fn lane_parameter(uri: &Uri) -> Option<&str> {
+    uri.query()?.split('&').find_map(|pair| pair.strip_prefix("lane="))
+}
+
+async fn scrape(State(context): State<Arc<Context>>) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], metrics::render(&context))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lane_parameter_is_found_among_others() {
+        let lane = |uri: &'static str| lane_parameter(&Uri::from_static(uri)).map(str::to_owned);
+        assert_eq!(lane("/readyz?x=1&lane=main"), Some("main".into()));
+        assert_eq!(lane("/readyz?lane=main&x"), Some("main".into()));
+        assert_eq!(lane("/readyz"), None);
+    }
 }

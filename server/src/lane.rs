@@ -68,6 +68,19 @@ pub enum ShardState {
     Closed,
 }
 
+impl ShardState {
+    /// As the contract names it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            ShardState::Opening => "OPENING",
+            ShardState::CatchingUp => "CATCHING_UP",
+            ShardState::Ready => "READY",
+            ShardState::Halted(_) => "HALTED",
+            ShardState::Closed => "CLOSED",
+        }
+    }
+}
+
 /// One shard: written by one ingest thread, read by everyone.
 #[derive(Debug)]
 pub struct ShardHandle {
@@ -313,6 +326,14 @@ impl ShardHandle {
             _ => -1,
         };
         applied.max(progress.passed_offset.load(Ordering::Acquire))
+    }
+
+    /// The last offset of a topic known to be on stable storage, -1 if none.
+    pub fn durable_offset(&self, topic: usize) -> i64 {
+        match (&self.reader, self.topics[topic].index) {
+            (Some(reader), Some(index)) => reader.durable(index).unwrap_or(-1),
+            _ => -1,
+        }
     }
 
     /// Whether reads may see what it has: READY, or stopped by its disk after it had been READY (what is there is

@@ -55,6 +55,11 @@ impl Budget {
         Budget { left: limit, limit }
     }
 
+    /// Bytes that may still be spent.
+    pub(super) fn left(&self) -> usize {
+        self.left
+    }
+
     fn spend(&mut self, bytes: usize) -> Result<(), Status> {
         match self.left.checked_sub(bytes) {
             Some(left) => self.left = left,

@@ -102,7 +102,9 @@ impl Query {
         let topic = |key: &VersionKey| reader.topics()[usize::from(key.topic.0)].name.as_str();
         Ok(GetHistoryResponse {
             versions: Some(columns.finish()),
-            next_page_token: last.map(|key| page::token(&self.request, &key, topic(&key))).unwrap_or_default(),
+            next_page_token: last
+                .map(|key| page::token(&self.request, &key, topic(&key)))
+                .unwrap_or_default(),
             read_at: Some(OffsetVector { topics: read_at }),
         })
     }
@@ -120,9 +122,7 @@ impl Query {
         let range = self.range(reader)?;
         let pin = reader.pin();
         let (mut rows, mut last) = (0, None);
-        for (visited, version) in
-            pin.history(&self.request.entity, self.wanted.view.id, &range).enumerate()
-        {
+        for (visited, version) in pin.history(&self.request.entity, self.wanted.view.id, &range).enumerate() {
             let version = version.map_err(|error| data_loss(&error))?;
             let shown = self.shows(judge.status(&version));
             let full = shown && (rows == self.limit() || budget.left() < 2 * self.lane.max_value_bytes);

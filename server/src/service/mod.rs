@@ -6,14 +6,23 @@
 //!             push, delete ─► producer ─► Kafka        admin ─► lanes, definitions        health follows readiness
 //! ```
 
+mod admin;
 mod columns;
 mod deadline;
+mod delete;
 mod errors;
+mod health;
+mod history;
 mod listen;
+mod page;
+mod produce;
+mod push;
 mod read;
 mod request;
 mod route;
 mod server;
+mod store;
+mod stream;
 mod typed;
 mod wait;
 
@@ -27,6 +36,7 @@ use crate::config::Config;
 use crate::definitions::SharedDefinitions;
 use crate::lane::Lane;
 
+pub use health::not_ready;
 pub use server::serve;
 
 /// What every handler works with; one for the life of the process.

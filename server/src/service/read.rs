@@ -2,7 +2,6 @@
 //! steps one by one, so that a request that need not wait costs no task. Reads run where they are called: what is read
 //! is in memory nearly always, and handing it to another thread costs more than the read.
 
-use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -183,7 +182,9 @@ impl Read {
     }
 }
 
-const NO_LANE: &str = "the lane was defined after this server started; restart the server to serve it";
+/// Why a lane of the definitions does not answer.
+pub(super) const NO_LANE: &str =
+    "the lane was defined after this server started; restart the server to serve it";
 
 async fn settle(context: &Context, terms: &Terms, lane: Option<&Lane>, group: &mut Group, until: Instant) {
     if let (Gate::Undecided, Some(lane)) = (&group.gate, lane) {
@@ -243,10 +244,5 @@ impl Context {
     /// take back, and a bound on what one request costs.
     pub(super) fn answer_bytes(&self) -> usize {
         self.config.read.max_message_bytes.saturating_mul(4)
-    }
-
-    /// The shared definitions as they are now.
-    pub(super) fn defined(&self) -> Arc<crate::definitions::Definitions> {
-        self.definitions.load_full()
     }
 }

@@ -8,11 +8,14 @@ use forebay_proto::v1::get_features_request::Selection as Asked;
 use forebay_proto::v1::{Format, GetFeaturesRequest, ViewSelection};
 use tonic::Status;
 
-use super::errors::{invalid, unknown};
+use super::errors::invalid;
 use crate::definitions::{Definitions, FeatureService, View};
 
 /// The longest entity id, in bytes.
 pub(super) const MAX_ENTITY_BYTES: usize = 255;
+
+/// Longer names are not looked up.
+const MAX_NAME_BYTES: usize = 255;
 
 /// A view to read, with its wanted fields (indices into its `fields`) for typed answers.
 #[derive(Debug)]
@@ -71,9 +74,18 @@ fn of_views(
 
 /// The view of a name.
 pub(super) fn view<'d>(definitions: &'d Definitions, name: &str) -> Result<&'d Arc<View>, Status> {
-    match definitions.view_by_name.get(name) {
-        Some(at) => Ok(&definitions.views[*at]),
-        None => Err(unknown("view", name, definitions.views.iter().map(|view| view.name.as_str()))),
+    check_name("view", name)?;
+    definitions.view(name).map_err(|unknown| invalid(unknown.0))
+}
+
+/// Refuses names that are longer than any name: looking for what is near them would take long.
+pub(super) fn check_name(what: &str, name: &str) -> Result<(), Status> {
+    match name.len() {
+        0 => Err(invalid(format!("{what}: its name is empty"))),
+        1..=MAX_NAME_BYTES => Ok(()),
+        length => {
+            Err(invalid(format!("{what}: a name of {length} bytes; none has more than {MAX_NAME_BYTES}")))
+        }
     }
 }
 
@@ -103,39 +115,13 @@ pub(super) fn fields(view: &View, names: &[String], format: Format) -> Result<Ve
 }
 
 fn field(view: &View, name: &str) -> Result<usize, Status> {
-    view.fields.iter().position(|field| field.name == name).ok_or_else(|| {
-        let known = view.fields.iter().map(|field| field.name.as_str());
-        unknown(&format!("field of view {:?}", view.name), name, known)
-    })
+    check_name("field", name)?;
+    view.field(name).map_err(|unknown| invalid(unknown.0))
 }
 
-/// A feature service by "name" (its highest version) or "name@version".
 fn feature_service<'d>(definitions: &'d Definitions, asked: &str) -> Result<&'d FeatureService, Status> {
-    let (name, version) = match asked.rsplit_once('@') {
-        Some((name, version)) => (name, Some(service_version(asked, version)?)),
-        None => (asked, None),
-    };
-    let of_name = || definitions.services.iter().filter(|service| service.name == name);
-    let found = match version {
-        None => of_name().max_by_key(|service| service.version),
-        Some(version) => of_name().find(|service| service.version == version),
-    };
-    found.map(Arc::as_ref).ok_or_else(|| match of_name().map(|service| service.version).max() {
-        Some(highest) => invalid(format!(
-            "feature service {name:?} has no version {}; its highest is {highest}",
-            version.unwrap_or_default()
-        )),
-        None => unknown("feature service", name, definitions.services.iter().map(|s| s.name.as_str())),
-    })
-}
-
-fn service_version(asked: &str, version: &str) -> Result<u32, Status> {
-    version.parse().map_err(|_| {
-        let shown: String = asked.chars().take(100).collect();
-        invalid(format!(
-            "feature_service: {shown:?} must be \"name\" or \"name@version\" with a whole number"
-        ))
-    })
+    check_name("feature_service", asked)?;
+    definitions.service(asked).map(Arc::as_ref).map_err(|unknown| invalid(unknown.0))
 }
 
 /// Refuses too few, too many or unusable entity ids.

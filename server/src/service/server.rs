@@ -6,11 +6,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use forebay_proto::v1::admin_server::AdminServer;
+use forebay_proto::v1::feature_store_server::FeatureStoreServer;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 
-use super::{Context, listen};
+use tonic_health::ServingStatus;
+use tonic_reflection::server::v1::{ServerReflection, ServerReflectionServer};
+
+use super::admin::AdminService;
+use super::store::FeatureStoreService;
+use super::{Context, health, listen};
 use crate::config::TlsConfig;
 
 /// How long a stop waits for calls and streams under way.
@@ -24,8 +31,13 @@ pub async fn serve(
     shutdown: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
     let (stop, stopping) = watch::channel(false);
-    let (_reporter, health) = tonic_health::server::health_reporter();
-    let router = builder(context.config.server.tls.as_ref())?.add_service(health);
+    let (reporter, health) = tonic_health::server::health_reporter();
+    let router = builder(context.config.server.tls.as_ref())?
+        .add_service(store(&context, stopping.clone()))
+        .add_service(AdminServer::new(AdminService::new(context.clone())))
+        .add_service(health)
+        .add_service(reflection()?);
+    let reporting = health::report(context.clone(), reporter.clone());
     let mut stopped = stopping.clone();
     let served = router.serve_with_incoming_shutdown(listen::connections(listener), async move {
         stopped.wait_for(|stop| *stop).await.ok();
@@ -33,12 +45,30 @@ pub async fn serve(
     tokio::pin!(served);
     tokio::select! {
         ended = &mut served => return ended.context("gRPC server"),
-        () = shutdown => stop.send_replace(true),
+        () = reporting => {}
+        () = shutdown => {}
     };
+    health::set(&reporter, ServingStatus::NotServing).await;
+    stop.send_replace(true);
     if tokio::time::timeout(STOP_BOUND, served).await.is_err() {
         tracing::info!("gRPC: calls still under way at the stop were ended");
     }
     Ok(())
+}
+
+fn store(context: &Arc<Context>, stopping: watch::Receiver<bool>) -> FeatureStoreServer<FeatureStoreService> {
+    let service = FeatureStoreService { context: context.clone(), stopping };
+    FeatureStoreServer::new(service)
+        .max_decoding_message_size(context.config.read.max_message_bytes)
+        .max_encoding_message_size(usize::MAX)
+}
+
+fn reflection() -> anyhow::Result<ServerReflectionServer<impl ServerReflection>> {
+    tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(forebay_proto::DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()
+        .context("gRPC reflection")
 }
 
 fn builder(tls: Option<&TlsConfig>) -> anyhow::Result<Server> {

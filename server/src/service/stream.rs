@@ -103,7 +103,9 @@ impl<S: Stream<Item = Result<StreamFeaturesRequest, Status>> + Unpin> Stream for
 
     fn poll_next(mut self: Pin<&mut Self>, task: &mut Task<'_>) -> Poll<Option<Self::Item>> {
         let this = &mut *self;
-        if this.requests.is_some() && let Poll::Ready(status) = this.end.as_mut().poll(task) {
+        if this.requests.is_some()
+            && let Poll::Ready(status) = this.end.as_mut().poll(task)
+        {
             this.close(Some(status));
             this.waiting.clear();
         }

@@ -9,11 +9,15 @@ use forebay_proto::v1::{OffsetVector, TopicOffsets};
 use tonic::Status;
 
 use super::Context;
-use super::errors::{invalid, unknown};
+use super::errors::invalid;
+use crate::config::suggest::did_you_mean;
 use crate::lane::{Lane, ShardHandle, ShardState};
 
 /// A waiting read looks again at least this often, because a shard may be replaced by another handle.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+/// Kafka has no longer topic names.
+const MAX_TOPIC_CHARS: usize = 249;
 
 /// Whether a shard may be read.
 #[derive(Debug)]
@@ -60,8 +64,7 @@ impl Terms {
         if known {
             return Ok(());
         }
-        let topics = context.lanes.iter().flat_map(|lane| &lane.definition.topics);
-        Err(unknown("topic in wait_for", &offsets.topic, topics.map(|topic| topic.name.as_str())))
+        Err(unknown_topic(context, &offsets.topic))
     }
 
     fn add_to(&mut self, lane: &Lane, topic: usize, offsets: &TopicOffsets) -> Result<(), Status> {
@@ -170,6 +173,13 @@ fn check_columns(offsets: &TopicOffsets) -> Result<(), Status> {
     }
 }
 
+fn unknown_topic(context: &Context, name: &str) -> Status {
+    let shown: String = name.chars().take(MAX_TOPIC_CHARS).collect();
+    let topics = context.lanes.iter().flat_map(|lane| &lane.definition.topics);
+    let hint = did_you_mean(&shown, topics.map(|topic| topic.name.as_str()));
+    invalid(format!("wait_for: no lane here reads topic {shown:?}{hint}"))
+}
+
 fn absent(lane: &Lane) -> String {
     match lane.partition_count() {
         Some(_) => "not on this server; GetStatus of the group's servers tells which has it".into(),
@@ -178,14 +188,12 @@ fn absent(lane: &Lane) -> String {
 }
 
 fn not_ready(shard: &ShardHandle, state: ShardState) -> String {
-    match state {
-        ShardState::Opening => "opening: recovering from its files; try again soon".into(),
-        ShardState::CatchingUp => {
-            let behind: u64 = (0..shard.topics.len()).map(|topic| shard.lag_offsets(topic)).sum();
-            format!("catching up, {behind} messages behind; try again soon, or ask another server")
+    let hint = match state {
+        ShardState::Opening | ShardState::CatchingUp => {
+            "; try again soon, or ask another server of the group"
         }
-        ShardState::Ready => "not on this server any more".into(),
-        ShardState::Halted(reason) => format!("halted: {reason}"),
-        ShardState::Closed => "given to another server of the group; ask again".into(),
-    }
+        ShardState::Ready | ShardState::Closed => "; ask again",
+        ShardState::Halted(_) => "",
+    };
+    format!("{}: {}{hint}", state.name(), shard.reason())
 }
