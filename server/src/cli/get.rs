@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use forebay_client::{Query, Rows};
-use serde_json::{Map, Value, json};
+use serde_json::json;
 
 use super::arguments::{self, Connection, ViewArgument};
-use super::{output, rows};
+use super::output::{self, Object};
+use super::rows;
 use crate::clock::Clock;
 
 const EXAMPLES: &str = "\
@@ -86,22 +87,28 @@ fn query(args: &Args) -> Query {
     if args.include_expired { query.include_expired() } else { query }
 }
 
-fn document(entities: &[Bytes], rows: &Rows) -> Value {
-    let entities = entities.iter().enumerate().map(|(row, entity)| {
-        let views = rows.response().views.iter();
-        let views =
-            views.map(|view| (view.view.clone(), Value::Object(rows::row_json(rows, &view.view, row))));
-        json!({"entity": output::id(entity), "views": Value::Object(views.collect::<Map<_, _>>())})
-    });
-    let unavailable = rows
-        .unavailable()
-        .iter()
+fn document(entities: &[Bytes], rows: &Rows) -> Object {
+    let entities: Vec<Object> =
+        entities.iter().enumerate().map(|(row, entity)| entity_json(entity, rows, row)).collect();
+    let unavailable = rows.unavailable().iter();
+    let unavailable = unavailable
         .map(|shard| json!({"lane": shard.lane, "partition": shard.partition, "reason": shard.reason}));
-    json!({
-        "entities": entities.collect::<Vec<_>>(),
-        "read_at": rows.read_at().map(output::vector_json),
-        "unavailable": unavailable.collect::<Vec<_>>(),
-    })
+    let mut document = Object::default();
+    document.push("entities", entities);
+    document.push("read_at", rows.read_at().map(output::vector_json));
+    document.push("unavailable", unavailable.collect::<Vec<_>>());
+    document
+}
+
+fn entity_json(entity: &[u8], rows: &Rows, row: usize) -> Object {
+    let mut views = Object::default();
+    for view in &rows.response().views {
+        views.push(&view.view, rows::row_json(rows, &view.view, row));
+    }
+    let mut object = Object::default();
+    object.push("entity", output::id(entity));
+    object.push("views", views);
+    object
 }
 
 fn print_tables(entities: &[Bytes], rows: &Rows) -> anyhow::Result<()> {

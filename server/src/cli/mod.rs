@@ -105,7 +105,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Reload(args) => client(reload::run(args, connection)),
         Command::Check(args) => check::run(args),
         Command::Topics(args) => client(topics::run(args)),
-        Command::Dlq(args) => dlq::run(args),
+        Command::Dlq(args) => client(dlq::run(args)),
         Command::Inspect(args) => inspect::run(args),
         Command::Produce(args) => produce::run(args),
         Command::Demo(args) => demo::run(args),

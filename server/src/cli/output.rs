@@ -108,9 +108,34 @@ pub fn status(status: Status) -> &'static str {
     status.as_str_name()
 }
 
-/// A payload as a JSON value, byte for byte if it is JSON, else as text.
+/// A JSON object under construction, whose values may be payloads as they came: any number, any order of names.
+#[derive(Debug, Default)]
+pub struct Object(Vec<(String, Box<RawValue>)>);
+
+impl Object {
+    /// One more member.
+    pub fn push(&mut self, name: impl Into<String>, value: impl serde::Serialize) {
+        let value =
+            serde_json::value::to_raw_value(&value).expect("maps have text keys, and nothing else fails");
+        self.0.push((name.into(), value));
+    }
+
+    /// Without members.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl serde::Serialize for Object {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(name, value)| (name, value)))
+    }
+}
+
+/// A payload as a JSON value, as it came if it is JSON (but on one line), else as text.
 pub fn raw_json(bytes: &[u8]) -> Box<RawValue> {
-    let text = String::from_utf8_lossy(bytes).into_owned();
+    // Inside JSON strings line breaks are escaped: those found are spaces between tokens.
+    let text = String::from_utf8_lossy(bytes).replace(['\n', '\r'], " ");
     RawValue::from_string(text).unwrap_or_else(|_| {
         let text = Value::from(String::from_utf8_lossy(bytes));
         RawValue::from_string(text.to_string()).expect("a JSON string is JSON")
@@ -178,7 +203,12 @@ mod tests {
     #[test]
     fn payloads_stay_byte_for_byte_in_json() {
         assert_eq!(raw_json(br#"{"a": 1.50,"a":2}"#).get(), r#"{"a": 1.50,"a":2}"#);
+        assert_eq!(raw_json(b"{\n\"a\":1e400}").get(), r#"{ "a":1e400}"#);
         assert_eq!(raw_json(b"{broken").get(), r#""{broken""#);
+        let mut object = Object::default();
+        object.push("b", raw_json(b"1e400"));
+        object.push("a", "text");
+        assert_eq!(serde_json::to_string(&object).expect("JSON"), r#"{"b":1e400,"a":"text"}"#);
     }
 
     #[test]

@@ -3,9 +3,10 @@
 use comfy_table::Table;
 use forebay_client::v1::FieldColumn;
 use forebay_client::{Feature, Meta, Rows, Status};
-use serde_json::{Map, Value, json};
+use serde_json::json;
+use serde_json::value::RawValue;
 
-use super::output::{self, rfc3339};
+use super::output::{self, Object, rfc3339};
 
 /// Headings of a table of rows, after the first.
 pub const HEADINGS: [&str; 5] = ["status", "event time", "age", "position", "value"];
@@ -27,29 +28,32 @@ pub fn table_row(table: &mut Table, first: &str, rows: &Rows, view: &str, row: u
 }
 
 /// A row as JSON: status, times, position, and `value` (JSON) or `fields` (typed).
-pub fn row_json(rows: &Rows, view: &str, row: usize) -> Map<String, Value> {
-    let Some(feature) = rows.feature(view) else { return Map::new() };
+pub fn row_json(rows: &Rows, view: &str, row: usize) -> Object {
+    let Some(feature) = rows.feature(view) else { return Object::default() };
     let mut object = meta_json(&feature.meta(row));
     if let Some(json) = feature.json(row) {
-        // Parsed, not raw: the order of names is kept, and `--typed` or the API give exact numbers.
-        object.insert("value".into(), serde_json::from_slice(json).unwrap_or(Value::Null));
+        object.push("value", output::raw_json(json));
     }
-    let fields = fields(rows, view);
-    if !fields.is_empty() {
-        let fields = fields.iter().map(|field| (field.field.clone(), field_json(rows, view, field, row)));
-        object.insert("fields".into(), Value::Object(fields.collect()));
+    let mut values = Object::default();
+    for field in fields(rows, view) {
+        if let Some(feature) = rows.feature(&format!("{view}.{}", field.field)) {
+            values.push(&field.field, field_json(&feature, row));
+        }
+    }
+    if !values.is_empty() {
+        object.push("fields", values);
     }
     object
 }
 
-fn meta_json(meta: &Meta) -> Map<String, Value> {
-    let mut object = Map::new();
-    object.insert("status".into(), output::status(meta.status).into());
+fn meta_json(meta: &Meta) -> Object {
+    let mut object = Object::default();
+    object.push("status", output::status(meta.status));
     if let Some(position) = &meta.position {
-        object.insert("event_time_ms".into(), meta.event_time_ms.into());
-        object.insert("ingest_time_ms".into(), meta.ingest_time_ms.into());
-        object.insert("expiry_ms".into(), meta.expiry_ms.into());
-        object.insert("position".into(), output::position_json(position));
+        object.push("event_time_ms", meta.event_time_ms);
+        object.push("ingest_time_ms", meta.ingest_time_ms);
+        object.push("expiry_ms", meta.expiry_ms);
+        object.push("position", output::position_json(position));
     }
     object
 }
@@ -59,31 +63,25 @@ fn fields<'r>(rows: &'r Rows, view: &str) -> &'r [FieldColumn] {
     columns.map_or(&[], |columns| &columns.fields)
 }
 
-fn field_json(rows: &Rows, view: &str, field: &FieldColumn, row: usize) -> Value {
-    let Some(feature) = rows.feature(&format!("{view}.{}", field.field)) else { return Value::Null };
-    let mut object = Map::new();
-    object.insert("status".into(), output::status(feature.status(row)).into());
-    if let Some(value) = field_value(&feature, row) {
-        object.insert("value".into(), value);
+fn field_json(feature: &Feature<'_>, row: usize) -> Object {
+    let mut object = Object::default();
+    object.push("status", output::status(feature.status(row)));
+    if let Some(value) = field_value(feature, row) {
+        object.push("value", value);
     }
-    Value::Object(object)
+    object
 }
 
-/// The value of whichever type the field has.
-fn field_value(feature: &Feature<'_>, row: usize) -> Option<Value> {
-    if let Some(value) = feature.f64(row) {
-        return Some(json!(value));
-    }
-    if let Some(value) = feature.i64(row) {
-        return Some(json!(value));
-    }
-    if let Some(value) = feature.bool(row) {
-        return Some(json!(value));
-    }
-    if let Some(value) = feature.str(row) {
-        return Some(json!(value));
-    }
-    serde_json::from_slice(feature.json(row)?).ok()
+/// The value of whichever type the field has, as JSON.
+fn field_value(feature: &Feature<'_>, row: usize) -> Option<Box<RawValue>> {
+    let value = match (feature.f64(row), feature.i64(row), feature.bool(row), feature.str(row)) {
+        (Some(value), ..) => json!(value),
+        (_, Some(value), ..) => json!(value),
+        (_, _, Some(value), _) => json!(value),
+        (.., Some(value)) => json!(value),
+        _ => return feature.json(row).map(|json| output::raw_json(json)),
+    };
+    Some(output::raw_json(value.to_string().as_bytes()))
 }
 
 fn value_text(rows: &Rows, feature: &Feature<'_>, view: &str, row: usize) -> String {
@@ -95,7 +93,7 @@ fn value_text(rows: &Rows, feature: &Feature<'_>, view: &str, row: usize) -> Str
     let lines = fields.filter_map(|field| {
         let feature = rows.feature(&format!("{view}.{}", field.field))?;
         let value = match field_value(&feature, row) {
-            Some(value) => value.to_string(),
+            Some(value) => value.get().to_owned(),
             None => output::status(feature.status(row)).to_owned(),
         };
         Some(format!("{} = {value}", field.field))
@@ -140,10 +138,11 @@ mod tests {
 
     #[test]
     fn json_has_only_what_is_known() {
-        let first = Value::Object(row_json(&rows(), "v", 0));
+        let json = |row| serde_json::to_value(row_json(&rows(), "v", row)).expect("JSON");
+        let first = json(0);
         assert_eq!(first["position"], json!({"topic": "t", "partition": 3, "offset": 7}));
         assert_eq!(first["fields"]["d"], json!({"status": "PRESENT", "value": 1.5}));
-        let second = Value::Object(row_json(&rows(), "v", 1));
+        let second = json(1);
         assert_eq!(second["status"], "NOT_FOUND");
         assert!(second.get("event_time_ms").is_none());
     }
