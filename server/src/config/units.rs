@@ -33,7 +33,7 @@ pub fn show_duration(ms: i64) -> String {
 
 /// The shortest way to write a size.
 pub fn show_size(bytes: u64) -> String {
-    let exact = SIZES.iter().find(|(_, factor)| bytes != 0 && bytes % factor == 0);
+    let exact = SIZES.iter().find(|(_, factor)| bytes != 0 && bytes.is_multiple_of(*factor));
     let (unit, factor) = exact.unwrap_or(&("B", 1));
     format!("{}{unit}", bytes / factor)
 }

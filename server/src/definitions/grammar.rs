@@ -275,8 +275,8 @@ fn finish<T>(table: Table<'_>, item: T) -> Placed<T> {
 fn name(table: &Table<'_>, key: &'static str, purpose: &str) -> String {
     let name = table.required(key, purpose).unwrap_or_default();
     let allowed = name.chars().all(|c| c.is_ascii_alphanumeric() || "_-.".contains(c));
-    let begins = name.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_');
-    if !name.is_empty() && !(allowed && begins && name.len() <= 100) {
+    let begins = !name.starts_with(['-', '.']);
+    if !(allowed && begins && name.len() <= 100) {
         let rule =
             "names are up to 100 letters, digits, `_`, `-` and `.`, and begin with a letter, digit or `_`";
         table.error(key, format_args!("\"{name}\" is not possible: {rule}"));

@@ -36,11 +36,35 @@ fn json(depth: u32) -> BoxedStrategy<String> {
 fn name() -> impl Strategy<Value = String> {
     let plain =
         prop::sample::select(NAMES.to_vec()).prop_map(|name| serde_json::to_string(name).expect("a string"));
-    prop_oneof![8 => plain, 1 => Just(r#""\u0061""#.to_owned()), 1 => Just(r#""a\u0062""#.to_owned()), 1 => Just(r#""x\n""#.to_owned())]
+    let written = |text: &'static str| Just(text.to_owned());
+    prop_oneof![
+        8 => plain,
+        1 => written(r#""\u0061""#),
+        1 => written(r#""a\u0062""#),
+        1 => written(r#""x\n""#),
+    ]
 }
 
 fn object() -> impl Strategy<Value = String> {
-    json(5).prop_map(|value| if value.starts_with('{') { value } else { format!(r#"{{"a":{value}}}"#) })
+    let any =
+        json(5).prop_map(|value| if value.starts_with('{') { value } else { format!(r#"{{"a":{value}}}"#) });
+    prop_oneof![any, union(3).prop_map(|value| format!(r#"{{"a":{value}}}"#))]
+}
+
+/// Records as Avro-JSON writes them: wrapped in a branch's name or bare, the wrapper sometimes with company or twice.
+fn union(depth: u32) -> BoxedStrategy<String> {
+    let leaf =
+        prop_oneof![Just("1".to_owned()), Just(r#"{"double":1.5}"#.to_owned()), Just("null".to_owned())];
+    leaf.prop_recursive(depth, 24, 3, |inner| {
+        let members = prop::collection::vec((name(), inner.clone()).prop_map(|(n, v)| format!("{n}:{v}")), 0..3);
+        let record = members.prop_map(|members| format!("{{{}}}", members.join(","))).boxed();
+        let branch = prop::sample::select(vec![r#""R""#, r#""\u0052""#, r#""S""#]);
+        let branches = prop::collection::vec((branch, record.clone()).prop_map(|(b, r)| format!("{b}:{r}")), 1..3);
+        let company = prop_oneof![3 => Just(String::new()), 1 => (name(), inner).prop_map(|(n, v)| format!(",{n}:{v}"))];
+        let wrapped = (branches, company).prop_map(|(b, company)| format!("{{{}{company}}}", b.join(",")));
+        prop_oneof![1 => record, 3 => wrapped]
+    })
+    .boxed()
 }
 
 fn paths() -> impl Strategy<Value = Vec<Vec<String>>> {
@@ -106,7 +130,7 @@ fn agrees_on_captures(text: &str, paths: &[Vec<String>], avro: bool) -> Result<(
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #![proptest_config(ProptestConfig::with_cases(4000))]
 
     #[test]
     fn captures_are_what_serde_json_finds(text in object(), paths in paths(), avro in any::<bool>()) {

@@ -4,6 +4,7 @@
 
 #[cfg(test)]
 mod agreement;
+mod eight;
 mod keys;
 pub mod plan;
 pub mod scan;

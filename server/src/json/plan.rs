@@ -2,7 +2,7 @@
 //! it is validated. Called by ingest, pushes and typed reads. Knows nothing of types: a capture is a piece of the text.
 
 use super::keys::Keys;
-use super::scan::{Cursor, JsonError, Text};
+use super::scan::{Cursor, JsonError, Span, Stop};
 
 /// Paths to capture, compiled.
 #[derive(Debug)]
@@ -69,14 +69,11 @@ impl Plan {
         slots.ranges.clear();
         slots.ranges.resize(self.slots, ABSENT);
         let mut walk = Walk { plan: self, cursor: Cursor::new(payload)?, slots: &mut slots.ranges };
-        let object = walk.cursor.peek() == b'{';
-        if object {
-            walk.record(ROOT)?;
-        } else {
-            walk.cursor.value()?;
+        match walk.root() {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(JsonError::NotObject),
+            Err(stop) => Err(walk.cursor.error(stop)),
         }
-        walk.cursor.end()?;
-        if object { Ok(()) } else { Err(JsonError::NotObject) }
     }
 }
 
@@ -106,16 +103,28 @@ struct Walk<'a, 'p> {
 
 /// What the members seen so far say an object is, where a wrapper is possible.
 #[derive(Clone, Copy)]
-enum Seen<'p> {
+enum Seen {
     Nothing,
     /// Only members of this one name, which no path asks for.
-    Wrapper(Text<'p>),
+    Wrapper(Span),
     Record,
 }
 
-impl<'p> Walk<'_, 'p> {
+impl Walk<'_, '_> {
+    /// The whole payload: whether it is an object.
+    fn root(&mut self) -> Result<bool, Stop> {
+        let object = self.cursor.peek() == b'{';
+        if object {
+            self.record(ROOT)?;
+        } else {
+            self.cursor.value()?;
+        }
+        self.cursor.end()?;
+        Ok(object)
+    }
+
     /// The object here, whose members are those of `node`.
-    fn record(&mut self, node: u32) -> Result<(), JsonError> {
+    fn record(&mut self, node: u32) -> Result<(), Stop> {
         let mut member = self.cursor.enter_object()?;
         while let Some(name) = member {
             match self.find(node, name) {
@@ -128,14 +137,15 @@ impl<'p> Walk<'_, 'p> {
     }
 
     #[inline(always)]
-    fn find(&self, node: u32, name: Text<'_>) -> Option<u32> {
+    fn find(&self, node: u32, name: Span) -> Option<u32> {
         let keys = &self.plan.nodes[node as usize].keys;
+        let name = self.cursor.text(name);
         if name.escaped { keys.find_escaped(name.raw) } else { keys.find(name.raw) }
     }
 
     /// The value here is that of `node`.
     #[inline]
-    fn capture(&mut self, node: u32) -> Result<(), JsonError> {
+    fn capture(&mut self, node: u32) -> Result<(), Stop> {
         let plan = self.plan;
         let start = self.cursor.at();
         self.forget(node);
@@ -153,14 +163,14 @@ impl<'p> Walk<'_, 'p> {
 
     /// The object here is a record with the members of `node`, or wraps one as Avro-JSON does a union's record branch:
     /// `{"com.example.Signal": {...}}`. Which of them is known only at its end.
-    fn record_or_wrapper(&mut self, node: u32) -> Result<(), JsonError> {
+    fn record_or_wrapper(&mut self, node: u32) -> Result<(), Stop> {
         let mut seen = Seen::Nothing;
         let mut member = self.cursor.enter_object()?;
         while let Some(name) = member {
             let child = self.find(node, name);
             seen = match seen {
                 Seen::Nothing if child.is_none() => Seen::Wrapper(name),
-                Seen::Wrapper(first) if first.same(name) => seen,
+                Seen::Wrapper(first) if self.cursor.text(first).same(self.cursor.text(name)) => seen,
                 Seen::Wrapper(_) => {
                     self.forget(node);
                     Seen::Record
@@ -173,7 +183,7 @@ impl<'p> Walk<'_, 'p> {
         Ok(())
     }
 
-    fn member(&mut self, node: u32, child: Option<u32>, seen: Seen<'p>) -> Result<(), JsonError> {
+    fn member(&mut self, node: u32, child: Option<u32>, seen: Seen) -> Result<(), Stop> {
         match (child, seen) {
             (Some(child), _) => self.capture(child),
             (None, Seen::Wrapper(_)) => {

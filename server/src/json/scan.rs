@@ -1,6 +1,7 @@
 //! The strict walk over JSON text (RFC 8259, at most 128 levels): strings, numbers, literals, whole values. Called by
 //! `plan`, which decides what to keep. Reads every byte once, allocates nothing, and must not know what a view is.
 
+use super::eight::{digits, plain};
 use super::unescape::{unescape, unescaped_eq};
 
 /// Most levels of objects and arrays, the root included.
@@ -54,12 +55,25 @@ impl Text<'_> {
     }
 }
 
+/// Where a string is: small enough for registers, which the loop over members needs.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Span {
+    start: u32,
+    end: u32,
+    escaped: bool,
+}
+
+/// The walk has ended: `Cursor::error` says why. Empty, so that what may fail returns in registers.
+#[derive(Debug)]
+pub(super) struct Stop;
+
 /// A place in a payload. Every method starts on the first byte of what it names and ends after its last.
 #[derive(Debug)]
 pub(super) struct Cursor<'p> {
     bytes: &'p [u8],
     at: usize,
     depth: u32,
+    error: Option<JsonError>,
 }
 
 impl<'p> Cursor<'p> {
@@ -78,12 +92,23 @@ impl<'p> Cursor<'p> {
 
     /// At the start of a value captured from text that is known to be JSON.
     pub fn inside(bytes: &'p [u8]) -> Self {
-        Cursor { bytes, at: 0, depth: 0 }
+        Cursor { bytes, at: 0, depth: 0, error: None }
     }
 
     /// The text from `start` to here.
     pub fn since(&self, start: usize) -> &'p [u8] {
         &self.bytes[start..self.at]
+    }
+
+    /// Why the walk has ended.
+    pub fn error(self, _: Stop) -> JsonError {
+        self.error.unwrap_or(JsonError::TooDeep)
+    }
+
+    /// The string at a span of this payload.
+    #[inline(always)]
+    pub fn text(&self, span: Span) -> Text<'p> {
+        Text { raw: &self.bytes[span.start as usize..span.end as usize], escaped: span.escaped }
     }
 
     /// Byte offset in the payload.
@@ -98,7 +123,7 @@ impl<'p> Cursor<'p> {
     }
 
     /// Nothing but white space may follow.
-    pub fn end(&mut self) -> Result<(), JsonError> {
+    pub fn end(&mut self) -> Result<(), Stop> {
         self.skip_space();
         if self.at == self.bytes.len() {
             Ok(())
@@ -116,7 +141,7 @@ impl<'p> Cursor<'p> {
 
     /// Steps into the object here; `None` if it is empty, else its first name with the cursor on the value.
     #[inline]
-    pub fn enter_object(&mut self) -> Result<Option<Text<'p>>, JsonError> {
+    pub fn enter_object(&mut self) -> Result<Option<Span>, Stop> {
         self.enter()?;
         if self.peek() == b'}' {
             self.leave();
@@ -127,7 +152,7 @@ impl<'p> Cursor<'p> {
 
     /// After a member's value: the next name with the cursor on its value, or `None` after the object's end.
     #[inline]
-    pub fn next_member(&mut self) -> Result<Option<Text<'p>>, JsonError> {
+    pub fn next_member(&mut self) -> Result<Option<Span>, Stop> {
         self.skip_space();
         match self.peek() {
             b',' => {
@@ -144,9 +169,9 @@ impl<'p> Cursor<'p> {
     }
 
     #[inline(always)]
-    fn enter(&mut self) -> Result<(), JsonError> {
+    fn enter(&mut self) -> Result<(), Stop> {
         if self.depth == MAX_DEPTH {
-            return Err(JsonError::TooDeep);
+            return Err(self.too_deep());
         }
         self.depth += 1;
         self.at += 1;
@@ -160,8 +185,8 @@ impl<'p> Cursor<'p> {
         self.at += 1;
     }
 
-    #[inline]
-    fn name(&mut self) -> Result<Text<'p>, JsonError> {
+    #[inline(always)]
+    fn name(&mut self) -> Result<Span, Stop> {
         if self.peek() != b'"' {
             return Err(self.unexpected("expected a name in double quotes"));
         }
@@ -176,7 +201,7 @@ impl<'p> Cursor<'p> {
     }
 
     /// Any value. Not recursive: bit 0 of `objects` says whether the innermost open container is an object.
-    pub fn value(&mut self) -> Result<(), JsonError> {
+    pub fn value(&mut self) -> Result<(), Stop> {
         let outside = self.depth;
         let mut objects = 0u128;
         loop {
@@ -210,7 +235,7 @@ impl<'p> Cursor<'p> {
 
     /// After a value inside an object or array: whether another one follows (the cursor is on it) or it has ended.
     #[inline(always)]
-    fn another(&mut self, object: bool) -> Result<bool, JsonError> {
+    fn another(&mut self, object: bool) -> Result<bool, Stop> {
         if object {
             return Ok(self.next_member()?.is_some());
         }
@@ -230,7 +255,7 @@ impl<'p> Cursor<'p> {
     }
 
     #[inline(always)]
-    fn scalar(&mut self) -> Result<(), JsonError> {
+    fn scalar(&mut self) -> Result<(), Stop> {
         match self.peek() {
             b'"' => self.string().map(|_| ()),
             b'-' | b'0'..=b'9' => self.number(),
@@ -241,7 +266,7 @@ impl<'p> Cursor<'p> {
         }
     }
 
-    fn literal(&mut self, word: &'static [u8]) -> Result<(), JsonError> {
+    fn literal(&mut self, word: &'static [u8]) -> Result<(), Stop> {
         if !self.bytes[self.at..].starts_with(word) {
             return Err(self.unexpected("expected `true`, `false` or `null`"));
         }
@@ -250,7 +275,7 @@ impl<'p> Cursor<'p> {
     }
 
     #[inline]
-    fn number(&mut self) -> Result<(), JsonError> {
+    fn number(&mut self) -> Result<(), Stop> {
         if self.peek() == b'-' {
             self.at += 1;
         }
@@ -273,16 +298,14 @@ impl<'p> Cursor<'p> {
     }
 
     #[inline(always)]
-    fn digits(&mut self, expected: &'static str) -> Result<(), JsonError> {
-        let start = self.at;
-        while self.peek().is_ascii_digit() {
-            self.at += 1;
-        }
-        if self.at == start { Err(self.unexpected(expected)) } else { Ok(()) }
+    fn digits(&mut self, expected: &'static str) -> Result<(), Stop> {
+        let count = digits(&self.bytes[self.at..]);
+        self.at += count;
+        if count == 0 { Err(self.unexpected(expected)) } else { Ok(()) }
     }
 
-    #[inline]
-    fn string(&mut self) -> Result<Text<'p>, JsonError> {
+    #[inline(always)]
+    fn string(&mut self) -> Result<Span, Stop> {
         self.at += 1;
         let start = self.at;
         let mut escaped = false;
@@ -297,12 +320,13 @@ impl<'p> Cursor<'p> {
                 _ => return Err(self.broken_string()),
             }
         }
-        let raw = &self.bytes[start..self.at];
+        // Payloads are below 4 GiB.
+        let span = Span { start: start as u32, end: self.at as u32, escaped };
         self.at += 1;
-        Ok(Text { raw, escaped })
+        Ok(span)
     }
 
-    fn escape(&mut self) -> Result<(), JsonError> {
+    fn escape(&mut self) -> Result<(), Stop> {
         self.at += 1;
         let length = match self.peek() {
             b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => 1,
@@ -320,17 +344,24 @@ impl<'p> Cursor<'p> {
     }
 
     #[cold]
-    fn broken_string(&self) -> JsonError {
+    fn too_deep(&mut self) -> Stop {
+        self.error = Some(JsonError::TooDeep);
+        Stop
+    }
+
+    #[cold]
+    fn broken_string(&mut self) -> Stop {
         let detail = match self.bytes.get(self.at) {
             None => "the text ends inside a string",
             Some(_) => "a control character inside a string: it must be escaped",
         };
-        JsonError::NotJson { at: self.at, detail }
+        self.error = Some(JsonError::NotJson { at: self.at, detail });
+        Stop
     }
 
     /// The error for what is here instead of what is `expected`.
     #[cold]
-    fn unexpected(&self, expected: &'static str) -> JsonError {
+    fn unexpected(&mut self, expected: &'static str) -> Stop {
         let detail = match self.bytes.get(self.at) {
             None if self.bytes.is_empty() => "the payload is empty",
             None => "the text ends too early",
@@ -340,33 +371,9 @@ impl<'p> Cursor<'p> {
             }
             Some(_) => expected,
         };
-        JsonError::NotJson { at: self.at, detail }
+        self.error = Some(JsonError::NotJson { at: self.at, detail });
+        Stop
     }
-}
-
-/// How many bytes from the start are neither a quote, a backslash nor a control character. Eight at a time: in each
-/// test the lowest marked byte is exact, borrows only disturb those above it (Mycroft's zero-byte test).
-#[inline(always)]
-fn plain(bytes: &[u8]) -> usize {
-    let (words, rest) = bytes.as_chunks::<8>();
-    for (index, word) in words.iter().enumerate() {
-        let special = special(u64::from_le_bytes(*word));
-        if special != 0 {
-            return index * 8 + special.trailing_zeros() as usize / 8;
-        }
-    }
-    let special = |byte: &u8| matches!(byte, b'"' | b'\\' | 0..0x20);
-    words.len() * 8 + rest.iter().position(special).unwrap_or(rest.len())
-}
-
-#[inline(always)]
-fn special(word: u64) -> u64 {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    // A quote is 0x22: with bit 1 flipped, quotes and control characters are exactly the bytes below 0x21.
-    let quote_or_control = (word ^ (0x02 * ONES)).wrapping_sub(0x21 * ONES);
-    let backslash = (word ^ (b'\\' as u64 * ONES)).wrapping_sub(ONES);
-    // Bytes of 0x80 and up are text, and the two subtractions above can only mark them by accident.
-    (quote_or_control | backslash) & !word & (0x80 * ONES)
 }
 
 #[cfg(test)]

@@ -117,9 +117,10 @@ fn branches(field_type: FieldType) -> &'static [&'static str] {
 fn only_member(raw: &[u8]) -> Option<(Text<'_>, &[u8])> {
     let mut cursor = Cursor::inside(raw);
     let first = cursor.enter_object().ok()??;
+    let first = cursor.text(first);
     let mut value = member_value(&mut cursor)?;
     while let Some(name) = cursor.next_member().ok()? {
-        if !name.same(first) {
+        if !cursor.text(name).same(first) {
             return None;
         }
         value = member_value(&mut cursor)?;

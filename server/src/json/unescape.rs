@@ -27,7 +27,7 @@ pub(super) fn unescaped_eq(raw: &[u8], expected: &[u8]) -> bool {
         let Ok((character, after)) = escape(&rest[at + 1..]) else { return false };
         let mut buffer = [0; 4];
         let found = expected
-            .strip_prefix(rest[..at].as_bytes())
+            .strip_prefix(&rest.as_bytes()[..at])
             .and_then(|left| left.strip_prefix(character.encode_utf8(&mut buffer).as_bytes()));
         let Some(left) = found else { return false };
         (expected, rest) = (left, after);
