@@ -17,7 +17,7 @@ Exit code 2 if there is an error.";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
-#[group(required = true, multiple = false)]
+#[command(group(clap::ArgGroup::new("what").required(true).args(["path", "config"])))]
 pub struct Args {
     /// A definition file, or a directory of them
     path: Option<PathBuf>,

@@ -23,7 +23,7 @@ cannot answer; the reason is printed below and the exit code is 1).";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
-#[group(id = "what", required = true, multiple = true, args = ["view", "service"])]
+#[command(group(clap::ArgGroup::new("what").required(true).multiple(true).args(["view", "service"])))]
 pub struct Args {
     /// Entity ids: text, or hex:... for bytes
     #[arg(required = true, value_parser = arguments::entity)]

@@ -247,7 +247,8 @@ fn lane(definitions: &Definitions, name: Option<&str>) -> Result<usize, String> 
 /// `PARTITION:OFFSET`.
 fn place(text: &str) -> Result<Place, String> {
     let parts = text.split_once(':').and_then(|(partition, offset)| {
-        Some(Place { partition: partition.parse().ok()?, offset: offset.parse().ok().filter(|at| *at >= 0)? })
+        let place = Place { partition: partition.parse().ok()?, offset: offset.parse().ok()? };
+        Some(place).filter(|place| place.partition >= 0 && place.offset >= 0)
     });
     parts.ok_or_else(|| format!("{text:?} is not a position: expected PARTITION:OFFSET, like 0:42"))
 }
