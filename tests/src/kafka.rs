@@ -122,6 +122,15 @@ impl Consumed {
         let found = self.headers.iter().rev().find(|(key, _)| key == name)?;
         found.1.as_ref().map(|value| String::from_utf8_lossy(value).into_owned())
     }
+
+    /// Of a dead letter: where the record was, from its headers.
+    fn original(&self) -> Option<Place> {
+        Some(Place {
+            topic: self.header("forebay-dlq-topic")?,
+            partition: self.header("forebay-dlq-partition")?.parse().ok()?,
+            offset: self.header("forebay-dlq-offset")?.parse().ok()?,
+        })
+    }
 }
 
 /// An offset vector that includes these records and everything before them.
@@ -288,6 +297,12 @@ impl Kafka {
         tokio::task::spawn_blocking(read).await.expect("no panic")
     }
 
+    /// The dead letters of a topic by (original topic, partition, offset), read from their headers.
+    pub async fn dead_letters(&self, topic: &str) -> HashMap<Place, Consumed> {
+        let letters = self.read_topic(topic).await.into_iter();
+        letters.map(|letter| (letter.original().unwrap_or_else(|| panic!("{letter:?}")), letter)).collect()
+    }
+
     /// All committed records of a topic, by partition and offset, up to the ends seen when called.
     pub async fn read_topic(&self, topic: &str) -> Vec<Consumed> {
         let mut records = Vec::new();
@@ -378,27 +393,5 @@ fn consumed(message: &rdkafka::message::BorrowedMessage<'_>) -> Consumed {
         value: message.payload().map(<[u8]>::to_vec),
         headers: headers.unwrap_or_default(),
         timestamp_ms: message.timestamp().to_millis().unwrap_or(-1),
-    }
-}
-
-/// Groups records by key, as a test of dead letters wants them.
-impl Kafka {
-    /// The dead letters of a topic by (original topic, partition, offset), read from their headers.
-    pub async fn dead_letters(&self, topic: &str) -> HashMap<Place, Consumed> {
-        let number = |record: &Consumed, name: &str| -> i64 {
-            record
-                .header(name)
-                .and_then(|text| text.parse().ok())
-                .unwrap_or_else(|| panic!("{name}: {record:?}"))
-        };
-        let original = |record: Consumed| {
-            let place = Place {
-                topic: record.header("forebay-dlq-topic").expect("forebay-dlq-topic"),
-                partition: number(&record, "forebay-dlq-partition") as u32,
-                offset: number(&record, "forebay-dlq-offset"),
-            };
-            (place, record)
-        };
-        self.read_topic(topic).await.into_iter().map(original).collect()
     }
 }
