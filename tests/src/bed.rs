@@ -273,6 +273,18 @@ impl Bed {
         place
     }
 
+    /// What became of a lane's data points since the server started.
+    pub async fn counters(&self, lane: &str) -> crate::v1::LaneCounters {
+        let status = self.client.status().await.expect("status");
+        let lane = status.lanes.into_iter().find(|found| found.lane == lane).expect("the lane");
+        lane.counters.expect("counters")
+    }
+
+    /// Creates a topic that was just deleted.
+    pub async fn create_again(&self, topic: &str, partitions: i32) {
+        eventually("the topic is created again", || async { self.kafka.try_create_topics(&[topic], partitions).await }).await
+    }
+
     /// A new entity id that murmur2 puts on this partition of the bed's topics.
     pub fn entity_on(&self, partition: u32) -> Vec<u8> {
         loop {

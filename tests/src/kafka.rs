@@ -169,20 +169,18 @@ impl Kafka {
 
     /// Creates topics of this many partitions; panics if one exists.
     pub async fn create_topics(&self, names: &[&str], partitions: i32) {
-        self.create_topics_with(names, partitions, &[]).await;
+        self.try_create_topics(names, partitions).await.expect("the topics are created");
     }
 
-    /// Creates topics with settings such as `cleanup.policy`.
-    pub async fn create_topics_with(&self, names: &[&str], partitions: i32, config: &[(&str, &str)]) {
-        let topic = |name| {
-            let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1))
-                .set("max.message.bytes", "8000000");
-            config.iter().fold(topic, |topic, (key, value)| topic.set(key, value))
-        };
-        let topics: Vec<_> = names.iter().copied().map(topic).collect();
-        for result in self.admin().create_topics(&topics, &options()).await.expect("create topics") {
-            result.expect("the topic is created");
+    /// Creates topics; `Err` where one exists (or is still being deleted).
+    pub async fn try_create_topics(&self, names: &[&str], partitions: i32) -> anyhow::Result<()> {
+        let topic = |name| NewTopic::new(name, partitions, TopicReplication::Fixed(1));
+        let topics: Vec<_> =
+            names.iter().map(|name| topic(name).set("max.message.bytes", "8000000")).collect();
+        for result in self.admin().create_topics(&topics, &options()).await? {
+            result.map_err(|(topic, code)| anyhow::anyhow!("{topic}: {code}"))?;
         }
+        Ok(())
     }
 
     /// Deletes topics.
@@ -213,6 +211,15 @@ impl Kafka {
         let change = config.iter().fold(change, |change, (key, value)| change.set(key, value));
         for result in self.admin().alter_configs([&change], &options()).await.expect("alter configs") {
             result.expect("the topic is altered");
+        }
+    }
+
+    /// Sets broker settings that may change while it runs, cluster-wide.
+    pub async fn alter_broker(&self, config: &[(&str, &str)]) {
+        let change = AlterConfig::new(ResourceSpecifier::Broker(1));
+        let change = config.iter().fold(change, |change, (key, value)| change.set(key, value));
+        for result in self.admin().alter_configs([&change], &options()).await.expect("alter configs") {
+            result.expect("the broker is altered");
         }
     }
 
