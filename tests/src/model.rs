@@ -171,6 +171,12 @@ impl Definitions {
         panic!("no lane has topic {topic}")
     }
 
+    /// Names of the views a topic feeds.
+    pub fn views_of(&self, topic: &str) -> Vec<String> {
+        let name = |view| text(view, "name").expect("name").to_owned();
+        self.views(topic).into_iter().map(name).collect()
+    }
+
     /// The views a topic feeds.
     fn views(&self, topic: &str) -> Vec<&toml::Table> {
         let feeds = |view: &&toml::Table| {

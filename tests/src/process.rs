@@ -51,10 +51,11 @@ pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate is in the workspace")
 }
 
-/// The directory this test executable's profile builds binaries into.
+/// The directory this executable's profile builds binaries into: `target/<profile>`, one above a test's own.
 fn binary_dir() -> PathBuf {
-    let test = std::env::current_exe().expect("the test executable has a path");
-    test.parent().and_then(Path::parent).expect("target/<profile>/deps/<test>").to_owned()
+    let own = std::env::current_exe().expect("this executable has a path");
+    let dir = own.parent().expect("an executable is in a directory");
+    dir.parent().filter(|_| dir.ends_with("deps")).unwrap_or(dir).to_owned()
 }
 
 /// A binary of the server crate, built (once per run, with these cargo features) if it is missing or outdated. With
