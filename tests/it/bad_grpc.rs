@@ -12,7 +12,10 @@ use tonic::{Code, Request};
 use crate::shared::{bed, entity};
 
 /// The code and words a GetFeatures request fails with.
-async fn refused(bed: &forebay_tests::Bed, asked: impl tonic::IntoRequest<v1::GetFeaturesRequest>) -> (Code, String) {
+async fn refused(
+    bed: &forebay_tests::Bed,
+    asked: impl tonic::IntoRequest<v1::GetFeaturesRequest>,
+) -> (Code, String) {
     let status = bed.client.store.clone().get_features(asked).await.expect_err("a request to refuse");
     (status.code(), status.message().to_owned())
 }
@@ -39,15 +42,31 @@ async fn bad_34_empty_request() {
     let (mut store, mut admin) = (bed.client.store.clone(), bed.client.admin.clone());
     invalid(refused(&bed, v1::GetFeaturesRequest::default()).await, &["entit"]);
     invalid(said(store.get_history(v1::GetHistoryRequest::default()).await.expect_err("empty")), &["entity"]);
-    invalid(said(store.push_features(v1::PushFeaturesRequest::default()).await.expect_err("empty")), &["data point"]);
-    invalid(said(store.delete_features(v1::DeleteFeaturesRequest::default()).await.expect_err("empty")), &["entit"]);
+    invalid(
+        said(store.push_features(v1::PushFeaturesRequest::default()).await.expect_err("empty")),
+        &["data point"],
+    );
+    invalid(
+        said(store.delete_features(v1::DeleteFeaturesRequest::default()).await.expect_err("empty")),
+        &["entit"],
+    );
     let empty = tokio_stream::iter([v1::StreamFeaturesRequest { id: 9, ..Default::default() }]);
     let mut answers = store.stream_features(empty).await.expect("a stream").into_inner();
     let answer = answers.message().await.expect("an answer").expect("an answer");
-    let Some(v1::stream_features_response::Outcome::Error(error)) = answer.outcome else { panic!("{answer:?}") };
+    let Some(v1::stream_features_response::Outcome::Error(error)) = answer.outcome else {
+        panic!("{answer:?}")
+    };
     assert_eq!((answer.id, error.code), (9, Code::InvalidArgument as i32), "{}", error.message);
     assert!(answers.message().await.expect("the stream ends well").is_none());
-    assert!(!admin.get_status(v1::GetStatusRequest::default()).await.expect("a whole status").get_ref().lanes.is_empty());
+    assert!(
+        !admin
+            .get_status(v1::GetStatusRequest::default())
+            .await
+            .expect("a whole status")
+            .get_ref()
+            .lanes
+            .is_empty()
+    );
     let all = admin.describe_views(v1::DescribeViewsRequest::default()).await.expect("all views");
     assert!(all.get_ref().views.len() > 1);
 }
@@ -99,7 +118,8 @@ async fn bad_37_unknown_service_view_or_field() {
         ..request("points", &[b"e"])
     };
     unknown(refused(&bed, typed).await, "nope");
-    let asked = v1::GetHistoryRequest { entity: b"e".to_vec().into(), view: "nope".into(), ..Default::default() };
+    let asked =
+        v1::GetHistoryRequest { entity: b"e".to_vec().into(), view: "nope".into(), ..Default::default() };
     unknown(said(bed.client.store.clone().get_history(asked).await.expect_err("unknown")), "nope");
     let point = v1::DataPoint { entity: b"e".to_vec().into(), view: "nope".into(), ..Default::default() };
     let push = v1::PushFeaturesRequest { data_points: vec![point] };
@@ -117,7 +137,10 @@ async fn bad_37_unknown_service_view_or_field() {
 #[tokio::test]
 async fn bad_37_an_unknown_format_is_refused() {
     let bed = bed().await;
-    invalid(refused(&bed, v1::GetFeaturesRequest { format: 77, ..request("points", &[b"e"]) }).await, &["format"]);
+    invalid(
+        refused(&bed, v1::GetFeaturesRequest { format: 77, ..request("points", &[b"e"]) }).await,
+        &["format"],
+    );
 }
 
 #[tokio::test]
@@ -141,10 +164,12 @@ async fn bad_39_entity_id_empty_or_too_long() {
     for id in [&b""[..], &long] {
         let length = id.len().to_string();
         invalid(refused(&bed, request("points", &[b"fine", id])).await, &["entit", "255", &length]);
-        let asked = v1::GetHistoryRequest { entity: id.to_vec().into(), view: "points".into(), ..Default::default() };
+        let asked =
+            v1::GetHistoryRequest { entity: id.to_vec().into(), view: "points".into(), ..Default::default() };
         invalid(said(bed.client.store.clone().get_history(asked).await.expect_err("bad")), &["255"]);
         let json = at(event_now()).into_bytes().into();
-        let point = v1::DataPoint { entity: id.to_vec().into(), view: "points".into(), json, ..Default::default() };
+        let point =
+            v1::DataPoint { entity: id.to_vec().into(), view: "points".into(), json, ..Default::default() };
         let push = v1::PushFeaturesRequest { data_points: vec![point] };
         invalid(said(bed.client.store.clone().push_features(push).await.expect_err("bad")), &["255"]);
         let delete = v1::DeleteFeaturesRequest {
@@ -221,11 +246,13 @@ async fn bad_42_deadline_zero_past_or_an_hour() {
     let asked = |id, timeout_ms| {
         let places = [Place { topic: bed.topic("points"), partition: 0, offset: 1 << 40 }];
         let wait = Some(places.into_iter().collect());
-        let request = Some(v1::GetFeaturesRequest { wait_for: wait, ..request("points", &[&bed.entity_on(0)]) });
+        let request =
+            Some(v1::GetFeaturesRequest { wait_for: wait, ..request("points", &[&bed.entity_on(0)]) });
         v1::StreamFeaturesRequest { id, request, timeout_ms }
     };
     let requests = tokio_stream::iter([asked(1, 3_600_000), asked(2, 1)]).chain(tokio_stream::pending());
-    let mut answers = bed.client.store.clone().stream_features(requests).await.expect("a stream").into_inner();
+    let mut answers =
+        bed.client.store.clone().stream_features(requests).await.expect("a stream").into_inner();
     let first = answers.message().await.expect("an answer").expect("an answer");
     assert_eq!(first.id, 2, "an hour of waiting does not hold up the one behind it: {first:?}");
 }
@@ -235,7 +262,8 @@ async fn bad_43_cancel_mid_call_and_mid_stream() {
     let bed = bed().await;
     let places = [Place { topic: bed.topic("points"), partition: 0, offset: 1 << 40 }];
     let key = bed.entity_on(0);
-    let endless = v1::GetFeaturesRequest { wait_for: Some(places.into_iter().collect()), ..request("points", &[&key]) };
+    let endless =
+        v1::GetFeaturesRequest { wait_for: Some(places.into_iter().collect()), ..request("points", &[&key]) };
     for _ in 0..100 {
         let mut store = bed.client.store.clone();
         let asked = endless.clone();
@@ -252,9 +280,15 @@ async fn bad_43_cancel_mid_call_and_mid_stream() {
 async fn bad_44_message_over_the_limit() {
     let bed = bed().await;
     let json = format!(r#"{{"ts":{},"s":"{}"}}"#, event_now(), "x".repeat(1000));
-    let point = v1::DataPoint { entity: entity("over").into(), view: "points".into(), json: json.into(), ..Default::default() };
+    let point = v1::DataPoint {
+        entity: entity("over").into(),
+        view: "points".into(),
+        json: json.into(),
+        ..Default::default()
+    };
     let push = v1::PushFeaturesRequest { data_points: vec![point; 5000] };
-    let status = bed.client.store.clone().push_features(push).await.expect_err("5 MB against a limit of 4 MiB");
+    let status =
+        bed.client.store.clone().push_features(push).await.expect_err("5 MB against a limit of 4 MiB");
     assert!(matches!(status.code(), Code::OutOfRange | Code::ResourceExhausted), "{status:?}");
     assert_eq!(bed.get("points", b"e").await.status, Status::NotFound, "the connection goes on");
 }
@@ -262,7 +296,8 @@ async fn bad_44_message_over_the_limit() {
 #[tokio::test]
 async fn bad_48_unknown_proto_fields_are_passed_over() {
     let bed = bed().await;
-    let channel = tonic::transport::Endpoint::from_shared(format!("http://{}", bed.server.grpc)).expect("a URL");
+    let channel =
+        tonic::transport::Endpoint::from_shared(format!("http://{}", bed.server.grpc)).expect("a URL");
     let channel = channel.connect().await.expect("connects");
     let mut message = request("points", &[b"e"]).encode_to_vec();
     // Field 1000, a varint; field 1001, a string.
@@ -275,7 +310,8 @@ async fn bad_48_unknown_proto_fields_are_passed_over() {
 #[tokio::test]
 async fn bad_49_a_service_that_is_not_there_is_unimplemented() {
     let bed = bed().await;
-    let channel = tonic::transport::Endpoint::from_shared(format!("http://{}", bed.server.grpc)).expect("a URL");
+    let channel =
+        tonic::transport::Endpoint::from_shared(format!("http://{}", bed.server.grpc)).expect("a URL");
     let channel = channel.connect().await.expect("connects");
     for path in ["/forebay.v1.Diagnoses/GetSnapshot", "/forebay.v1.FeatureStore/Nope", "/x/y"] {
         let status = call(&channel, path, Vec::new()).await.expect_err("nothing is there");

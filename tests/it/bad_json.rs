@@ -62,7 +62,9 @@ async fn bad_11_scalar_or_array() {
 #[tokio::test]
 async fn bad_12_ten_thousand_levels_deep() {
     let bed = bed().await;
-    let deep = |levels: usize| format!(r#"{{"ts":{{ts}},"x":{}1{}}}"#, "[".repeat(levels - 1), "]".repeat(levels - 1));
+    let deep = |levels: usize| {
+        format!(r#"{{"ts":{{ts}},"x":{}1{}}}"#, "[".repeat(levels - 1), "]".repeat(levels - 1))
+    };
     let objects = format!("{}1{}", r#"{"ts":"#.repeat(10_000), "}".repeat(10_000));
     let ts = event_now().to_string();
     for payload in [deep(10_000).replace("{ts}", &ts), deep(129).replace("{ts}", &ts), objects] {
@@ -124,7 +126,11 @@ async fn bad_15_text_that_is_no_text() {
         (r#""\"\\\/\b\f\n\r\t""#, json!("\"\\/\u{8}\u{c}\n\r\t")),
         (r#""é""#, json!("é")),
     ] {
-        assert_eq!(field(&bed, "points", &format!(r#"{{"ts":{{ts}},"s":{text}}}"#), "s").await, expected, "{text}");
+        assert_eq!(
+            field(&bed, "points", &format!(r#"{{"ts":{{ts}},"s":{text}}}"#), "s").await,
+            expected,
+            "{text}"
+        );
     }
 }
 

@@ -1,7 +1,7 @@
 //! Bad records by key, size, event time, header and partition: each is put aside with its reason, or accepted where it
 //! only looks odd, and the records behind it go on.
 
-use forebay_tests::{Record, Status, eventually, event_now, request, v1};
+use forebay_tests::{Record, Status, event_now, eventually, request, v1};
 
 use crate::shared::{bed, entity};
 
@@ -50,7 +50,11 @@ async fn bad_05_null_value_is_a_tombstone() {
     assert_eq!((row.status, row.event_time_ms, row.json), (Status::Deleted, ts, Vec::new()));
     assert_eq!((row.place, row.expiry_ms), (Some(place), ts + 7 * 86_400_000));
     bed.put(Record::new("points", &key, at(ts - 1))).await;
-    assert_eq!(bed.get("points", &key).await.status, Status::Deleted, "an older value does not bring it back");
+    assert_eq!(
+        bed.get("points", &key).await.status,
+        Status::Deleted,
+        "an older value does not bring it back"
+    );
     bed.put(Record::new("points", &key, at(ts))).await;
     assert_eq!(bed.get("points", &key).await.status, Status::Deleted, "a tombstone wins a tie");
     bed.put(Record::new("points", &key, at(ts + 1))).await;
@@ -64,7 +68,11 @@ async fn bad_05_a_tombstone_has_its_event_time_in_a_header() {
     bed.send(Record::new("points", &key, at(ts - 1000))).await;
     let stone = Record::tombstone("points", &key);
     bed.put(stone.clone().header("forebay-event-time", (ts - 2000).to_string())).await;
-    assert_eq!(bed.get("points", &key).await.status, Status::Present, "an older tombstone deletes nothing newer");
+    assert_eq!(
+        bed.get("points", &key).await.status,
+        Status::Present,
+        "an older tombstone deletes nothing newer"
+    );
     bed.refused(stone.header("forebay-event-time", "yesterday"), "bad_header").await;
 }
 

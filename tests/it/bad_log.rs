@@ -117,7 +117,11 @@ async fn bad_29_more_partitions_halt_the_lane() {
 
 #[tokio::test]
 async fn bad_29_topics_of_a_lane_with_different_partition_counts_are_refused() {
-    let two = forebay_tests::POINTS.replacen("[[lane.topic]]", "[[lane.topic]]\nname = \"{ns}.more\"\n[[lane.topic]]", 1);
+    let two = forebay_tests::POINTS.replacen(
+        "[[lane.topic]]",
+        "[[lane.topic]]\nname = \"{ns}.more\"\n[[lane.topic]]",
+        1,
+    );
     let (config, kafka, namespace, _) = Bed::new("bad_29_uneven").definitions(&two).prepare().await;
     kafka.add_partitions(&format!("{namespace}.more"), 4).await;
     let server = config.start().await;

@@ -97,10 +97,19 @@ async fn bad_53_two_servers_on_one_directory() {
 
 #[tokio::test]
 async fn bad_60_unknown_key() {
-    check_refuses(&points("avro_json", "avro_jsn").replace("history = \"full\"", "histroy = \"full\""), &["histroy", "history"]).await;
-    check_refuses(&points("[[view.field]]\nname = \"d\"", "[[view.field]]\nnam = \"d\""), &["nam", "name"]).await;
+    check_refuses(
+        &points("avro_json", "avro_jsn").replace("history = \"full\"", "histroy = \"full\""),
+        &["histroy", "history"],
+    )
+    .await;
+    check_refuses(&points("[[view.field]]\nname = \"d\"", "[[view.field]]\nnam = \"d\""), &["nam", "name"])
+        .await;
     check_refuses(&points("[[lane]]", "[[lanes]]"), &["lanes", "lane"]).await;
-    check_refuses(&points("dead_letter_topic", "dead_leter_topic"), &["dead_leter_topic", "dead_letter_topic"]).await;
+    check_refuses(
+        &points("dead_letter_topic", "dead_leter_topic"),
+        &["dead_leter_topic", "dead_letter_topic"],
+    )
+    .await;
     serve_refuses("[server]\nlissten = \"127.0.0.1:0\"\n", 2, &["lissten", "listen"]).await;
     serve_refuses("[sevrer]\nlisten = \"127.0.0.1:0\"\n", 2, &["sevrer"]).await;
 }
@@ -186,7 +195,8 @@ async fn bad_65_a_view_changed_incompatibly_halts_its_lane() {
     bed.put(Record::new("points", b"k", format!(r#"{{"ts":{}}}"#, event_now()))).await;
     bed.server.terminate().await;
     let file = bed.server.config.dir.join("definitions/all.toml");
-    std::fs::write(&file, bed.definitions.replace("entity = \"customer\"", "entity = \"device\"")).expect("written");
+    std::fs::write(&file, bed.definitions.replace("entity = \"customer\"", "entity = \"device\""))
+        .expect("written");
     match bed.server.config.try_start().await {
         Ok(server) => {
             let reason = halted(&server.connect().await, "main", 0).await;

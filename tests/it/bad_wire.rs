@@ -63,7 +63,11 @@ async fn bad_46_ten_thousand_idle_connections() {
     bed.put(Record::new("points", b"k", format!(r#"{{"ts":{ts}}}"#))).await;
     let fresh = bed.server.connect().await;
     let answer = fresh.store.clone().get_features(request("points", &[b"k"])).await.expect("an answer");
-    assert_eq!(answer.get_ref().views[0].status, [Status::Present as i32], "a new client among {count} idle ones");
+    assert_eq!(
+        answer.get_ref().views[0].status,
+        [Status::Present as i32],
+        "a new client among {count} idle ones"
+    );
 }
 
 #[tokio::test]
@@ -95,7 +99,9 @@ async fn bad_47_a_slow_reader_holds_up_only_itself() {
     seen[first.id as usize] = true;
     while let Some(answer) = answers.next().await {
         let answer = answer.expect("an answer");
-        let Some(v1::stream_features_response::Outcome::Response(_)) = answer.outcome else { panic!("{answer:?}") };
+        let Some(v1::stream_features_response::Outcome::Response(_)) = answer.outcome else {
+            panic!("{answer:?}")
+        };
         assert!(!std::mem::replace(&mut seen[answer.id as usize], true), "{} twice", answer.id);
     }
     assert!(seen.iter().all(|seen| *seen), "every request is answered in the end");

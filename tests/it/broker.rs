@@ -11,7 +11,8 @@ fn point(key: &[u8], ts: i64) -> Record {
 async fn bad_31_broker_down_at_start() {
     let _permit = heavy().await;
     let mut broker = Broker::start("down_at_start").await;
-    let (config, kafka, namespace, definitions) = Bed::new("bad_31_start").kafka(broker.kafka()).prepare().await;
+    let (config, kafka, namespace, definitions) =
+        Bed::new("bad_31_start").kafka(broker.kafka()).prepare().await;
     broker.stop().await;
     let server = config.start().await;
     let client = server.connect().await;
@@ -36,7 +37,9 @@ async fn bad_31_broker_down_mid_batch_and_at_commit() {
     let mut broker = Broker::start("down_mid_batch").await;
     let mut bed = Bed::new("bad_31_batch").kafka(broker.kafka()).start().await;
     let now = event_now();
-    let some = |round: i64| (0..2000).map(move |i| point(format!("k{}", i % 100).as_bytes(), now + round * 1000 + i));
+    let some = |round: i64| {
+        (0..2000).map(move |i| point(format!("k{}", i % 100).as_bytes(), now + round * 1000 + i))
+    };
     bed.send_all(some(0)).await;
     broker.stop().await;
     assert_eq!(bed.server.http_get("/healthz").await.expect("it answers").0, 200);

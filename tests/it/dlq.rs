@@ -53,7 +53,10 @@ async fn p18_dead_letters_are_driven_again_when_their_reason_is_gone() {
     let sent = bed.kafka.read_topic(&bed.topic("points")).await;
     let again = sent.iter().rev().find(|record| record.key.as_deref() == Some(b"early")).expect("sent again");
     assert_eq!(again.header("own").as_deref(), Some("header"), "with its own headers");
-    assert!(again.headers.iter().all(|(name, _)| !name.starts_with("forebay-dlq-")), "and without ours: {again:?}");
+    assert!(
+        again.headers.iter().all(|(name, _)| !name.starts_with("forebay-dlq-")),
+        "and without ours: {again:?}"
+    );
     let letters = bed.kafka.read_topic(&bed.topic("dlq")).await;
     let still = letters.iter().filter(|letter| letter.key.as_deref() == Some(b"never")).count();
     assert!(still >= 2, "what is still bad comes back as a dead letter");

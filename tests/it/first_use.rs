@@ -30,7 +30,8 @@ async fn a_data_point_produced_is_readable_with_its_times_and_position() {
 async fn typed_values_come_in_columns_of_their_type() {
     let bed = bed().await;
     let (key, ts) = (entity("typed"), event_now());
-    let payload = format!(r#"{{"ts":{ts},"d":1.5,"i":-3,"b":true,"s":"x","t":{ts},"inner":{{"deep":{{"a": 1}}}}}}"#);
+    let payload =
+        format!(r#"{{"ts":{ts},"d":1.5,"i":-3,"b":true,"s":"x","t":{ts},"inner":{{"deep":{{"a": 1}}}}}}"#);
     bed.put(Record::new("points", &key, payload)).await;
     let cells = bed.cells("points", &key).await;
     assert_eq!(cells["d"], Cell::present(1.5));
@@ -40,7 +41,8 @@ async fn typed_values_come_in_columns_of_their_type() {
     assert_eq!(cells["t"], Cell::present(ts));
     assert_eq!(cells["j"], Cell::present(r#"{"a": 1}"#));
     assert_eq!(cells["n"], Cell::present(7), "the default");
-    let typed = v1::GetFeaturesRequest { format: Format::Typed.into(), ..request("points", &[b"absent", &key]) };
+    let typed =
+        v1::GetFeaturesRequest { format: Format::Typed.into(), ..request("points", &[b"absent", &key]) };
     let columns = bed.features(typed).await.views.remove(0);
     assert!(columns.json.is_empty(), "typed answers have no JSON");
     let absent = forebay_tests::cells(&columns, 0);
@@ -113,7 +115,8 @@ async fn every_answer_says_what_it_was_read_at() {
     let answer = bed.features(request("points", &[&key])).await;
     let vector = answer.read_at.expect("an offset vector");
     let topic = vector.topics.iter().find(|topic| topic.topic == place.topic).expect("the topic");
-    let at = topic.partitions.iter().position(|partition| *partition == place.partition).expect("its partition");
+    let at =
+        topic.partitions.iter().position(|partition| *partition == place.partition).expect("its partition");
     assert!(topic.offsets[at] >= place.offset, "{vector:?} includes {place:?}");
     assert_eq!(topic.partitions.len(), 1, "only partitions read: {vector:?}");
 }
@@ -134,7 +137,8 @@ async fn many_requests_in_flight_on_one_stream_are_matched_by_id() {
         v1::StreamFeaturesRequest { id, request: Some(asked), timeout_ms: 5000 }
     };
     let requests: Vec<_> = (0..5000).map(ask).collect();
-    let stream = bed.client.store.clone().stream_features(tokio_stream::iter(requests)).await.expect("a stream");
+    let stream =
+        bed.client.store.clone().stream_features(tokio_stream::iter(requests)).await.expect("a stream");
     let mut answers = stream.into_inner();
     let mut seen = std::collections::BTreeSet::new();
     while let Some(answer) = answers.message().await.expect("the stream goes on") {
@@ -174,7 +178,10 @@ features = ["points.i", "late.*"]
 
 #[tokio::test]
 async fn a_lane_that_is_down_leaves_the_others_answers_whole() {
-    let late = LANES.replace("event_time = { path = \"ts\" }", "event_time = { path = \"ts\" }\nfield = [{ name = \"x\", type = \"int64\" }]");
+    let late = LANES.replace(
+        "event_time = { path = \"ts\" }",
+        "event_time = { path = \"ts\" }\nfield = [{ name = \"x\", type = \"int64\" }]",
+    );
     let bed = Bed::new("federation").definitions(&format!("{POINTS}{late}")).start().await;
     let payload = format!(r#"{{"ts":{},"i":1,"x":2}}"#, event_now());
     for topic in ["points", "late"] {
@@ -188,10 +195,16 @@ async fn a_lane_that_is_down_leaves_the_others_answers_whole() {
     halted(&bed.client, "late", 0).await;
     halted(&bed.client, "late", 1).await;
     let answer = bed.features(service("both", &[b"k", b"other"], Format::Json)).await;
-    let rows: Vec<Vec<Status>> =
-        answer.views.iter().map(|view| forebay_tests::rows(view).iter().map(|row| row.status).collect()).collect();
+    let rows: Vec<Vec<Status>> = answer
+        .views
+        .iter()
+        .map(|view| forebay_tests::rows(view).iter().map(|row| row.status).collect())
+        .collect();
     assert_eq!(rows, [[Status::Present, Status::NotFound], [Status::Unavailable; 2]]);
-    assert!(answer.unavailable.iter().all(|shard| shard.lane == "late" && !shard.reason.is_empty()), "{answer:?}");
+    assert!(
+        answer.unavailable.iter().all(|shard| shard.lane == "late" && !shard.reason.is_empty()),
+        "{answer:?}"
+    );
     bed.put(Record::new("points", b"k2", payload)).await;
     assert_eq!(bed.get("points", b"k2").await.status, Status::Present, "and its ingest goes on");
 }
@@ -222,5 +235,8 @@ async fn status_and_descriptions_say_what_there_is() {
     assert_eq!((view.event_time.as_str(), view.history.as_str()), ("path head.ts", "latest"));
     assert_eq!(view.ttl_ms, 7 * 86_400_000);
     let last = view.fields.last().expect("fields");
-    assert_eq!((last.name.as_str(), last.r#type.as_str(), last.default_json.as_str()), ("or", "string", "\"none\""));
+    assert_eq!(
+        (last.name.as_str(), last.r#type.as_str(), last.default_json.as_str()),
+        ("or", "string", "\"none\"")
+    );
 }

@@ -4,7 +4,8 @@
 use anyhow::ensure;
 use forebay_tests::v1::{self, ShardState};
 use forebay_tests::{
-    Bed, Connection, POINTS, Record, Server, ServerConfig, Status, event_now, eventually, passed, request, rows,
+    Bed, Connection, POINTS, Record, Server, ServerConfig, Status, event_now, eventually, passed, request,
+    rows,
 };
 
 const PARTITIONS: i32 = 4;
@@ -50,11 +51,15 @@ async fn a_second_server_takes_half_of_the_shards_and_gives_them_back() {
     let on = |partitions: &[u32]| -> v1::OffsetVector {
         places.iter().filter(|place| partitions.contains(&place.partition)).cloned().collect()
     };
-    eventually("the second applies", || passed(&there, &on(&theirs))).await;
+    let wanted = on(&theirs);
+    eventually("the second applies", || passed(&there, &wanted)).await;
     for partition in &theirs {
         let asked = request("points", &[&keys[*partition as usize]]);
         let answer = there.store.clone().get_features(asked).await.expect("an answer").into_inner();
-        assert_eq!(rows(&answer.views[0])[0].place.as_ref(), places.iter().find(|p| p.partition == *partition));
+        assert_eq!(
+            rows(&answer.views[0])[0].place.as_ref(),
+            places.iter().find(|p| p.partition == *partition)
+        );
     }
     assert_eq!(two.terminate().await, 0);
     bed.client.wait_shards("main", PARTITIONS as usize).await;

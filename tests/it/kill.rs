@@ -36,7 +36,11 @@ async fn applied(server: &Server) -> anyhow::Result<u64> {
 async fn reaches(server: &Server, wanted: u64) {
     eventually_within(Duration::from_secs(120), "ingest goes on", || async {
         let now = applied(server).await?;
-        ensure!(now >= wanted, "{now} of {wanted}\n{}", server.log().lines().rev().take(5).collect::<Vec<_>>().join("\n"));
+        ensure!(
+            now >= wanted,
+            "{now} of {wanted}\n{}",
+            server.log().lines().rev().take(5).collect::<Vec<_>>().join("\n")
+        );
         Ok(())
     })
     .await;
@@ -55,8 +59,20 @@ impl Crash {
         let (count, prefix) = (self.points.to_string(), format!("{namespace}."));
         let seed = rand::random::<u32>().to_string();
         println!("{}: --seed {seed}, {} data points", self.name, self.points);
-        let produce = ["produce", "--bootstrap", &kafka.bootstrap, "--topic-prefix", &prefix, "--count", &count];
-        let shares = ["--bad", "0.001", "--future", "0.001", "--late", "0.02", "--tombstone", "0.01", "--duplicate", "0.005"];
+        let produce =
+            ["produce", "--bootstrap", &kafka.bootstrap, "--topic-prefix", &prefix, "--count", &count];
+        let shares = [
+            "--bad",
+            "0.001",
+            "--future",
+            "0.001",
+            "--late",
+            "0.02",
+            "--tombstone",
+            "0.01",
+            "--duplicate",
+            "0.005",
+        ];
         // Each device comes some thirty times.
         let scale = (1_000_000_000 / self.points).to_string();
         let more = ["--seed", &seed, "--scale", &scale, "--rate", "0"];
@@ -96,7 +112,9 @@ impl Crash {
             }
         }
         let extra = reasons.keys().find(|place| !matches!(model.refused.get(*place), Some(Why::Dead(_))));
-        found.extend(extra.map(|place| format!("{place:?} is not bad, yet dead-lettered: {:?}", reasons[place])));
+        found.extend(
+            extra.map(|place| format!("{place:?} is not bad, yet dead-lettered: {:?}", reasons[place])),
+        );
         println!("{}: {} keys, {} dead letters", self.name, model.versions.len(), reasons.len());
         found
     }

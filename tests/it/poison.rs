@@ -62,7 +62,8 @@ async fn p18_poison_messages_neither_block_nor_vanish() {
     }
     let counters = bed.counters("main").await;
     assert_eq!(counters.dead_lettered as usize, sent.len() - good.len());
-    let total = counters.applied + counters.late + counters.duplicate + counters.dead_lettered + counters.expired;
+    let total =
+        counters.applied + counters.late + counters.duplicate + counters.dead_lettered + counters.expired;
     assert_eq!(total as usize, sent.len(), "each counts once: {counters:?}");
     // Nothing is lost or doubled in the store by a crash; letters may come twice, never not at all.
     bed.server.kill9();

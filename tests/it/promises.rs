@@ -62,7 +62,11 @@ async fn p08_replay_of_any_suffix_changes_nothing() {
         send_some(&bed, &mut random, 200).await;
         bed.settled().await;
         // A copy of a stopped server's files is an older state; a killed one's is too.
-        if i == 1 { bed.server.kill9() } else { drop(bed.server.terminate().await) }
+        if i == 1 {
+            bed.server.kill9()
+        } else {
+            drop(bed.server.terminate().await)
+        }
         let copy = bed.server.config.dir.join(format!("copy{i}"));
         copy_dir(&data, &copy);
         copies.push(copy);
@@ -102,7 +106,11 @@ async fn p14_a_lost_log_is_never_skipped_silently() {
         assert_eq!(bed.get("points", b"k").await.status, Status::Unavailable, "a restart does not help");
         let (code, body) = bed.server.http_get("/readyz").await.expect("it answers");
         assert!(code == 503 && body.contains(&bed.topic("points")), "{code} {body}");
-        assert_eq!(bed.server.http_get("/healthz").await.expect("it answers").0, 200, "it is alive all the same");
+        assert_eq!(
+            bed.server.http_get("/healthz").await.expect("it answers").0,
+            200,
+            "it is alive all the same"
+        );
     }
 }
 
@@ -161,11 +169,17 @@ async fn p17_added_partitions_never_reroute_silently() {
         }
         for partition in 0..2 {
             let reason = halted(&bed.client, "main", partition).await;
-            assert!(reason.contains('2') && reason.contains('4') && reason.contains("partitions"), "{reason}");
+            assert!(
+                reason.contains('2') && reason.contains('4') && reason.contains("partitions"),
+                "{reason}"
+            );
         }
         let names: Vec<&[u8]> = keys.iter().map(String::as_bytes).collect();
         let rows = bed.rows(request("points", &names)).await;
-        assert!(rows.iter().all(|row| row.status == Status::Unavailable), "old values are not passed for current: {rows:?}");
+        assert!(
+            rows.iter().all(|row| row.status == Status::Unavailable),
+            "old values are not passed for current: {rows:?}"
+        );
     }
     let (code, body) = bed.server.http_get("/readyz").await.expect("it answers");
     assert!(code == 503 && body.contains("partitions"), "{code} {body}");

@@ -54,7 +54,8 @@ async fn prepared(name: &str) -> (Bed, StdRng, u64) {
 async fn p24_random_records() {
     let _permit = heavy().await;
     let (mut bed, mut random, seed) = prepared("p24_records").await;
-    let good = format!(r#"{{"ts":{},"d":1.5e3,"s":"\u00e9","inner":{{"deep":[1,{{"a":null}}]}}}}"#, event_now());
+    let good =
+        format!(r#"{{"ts":{},"d":1.5e3,"s":"\u00e9","inner":{{"deep":[1,{{"a":null}}]}}}}"#, event_now());
     let names = ["forebay-view", "forebay-event-time", "forebay-ttl-ms", "x"];
     let record = |random: &mut StdRng| {
         let payload = match random.random_range(0..3) {
@@ -69,7 +70,11 @@ async fn p24_random_records() {
             record.value = None;
         }
         if random.random_bool(0.2) {
-            let value = if random.random_bool(0.5) { bytes(random, 20) } else { random.random::<i64>().to_string().into() };
+            let value = if random.random_bool(0.5) {
+                bytes(random, 20)
+            } else {
+                random.random::<i64>().to_string().into()
+            };
             record = record.header(names[random.random_range(0..names.len())], value);
         }
         record
@@ -84,7 +89,10 @@ async fn p24_random_records() {
     let mut found = 0;
     for ((key, view), _) in model.versions.iter() {
         let latest = model.latest(key, view).expect("a version");
-        if model.versions[&(key.clone(), view.clone())].iter().all(|version| here(key, version.place.partition)) {
+        if model.versions[&(key.clone(), view.clone())]
+            .iter()
+            .all(|version| here(key, version.place.partition))
+        {
             let row = bed.get(view, key).await;
             assert_eq!(row.place.as_ref(), Some(&latest.place), "seed {seed}");
             found += 1;
@@ -102,7 +110,8 @@ fn forebay_client_partition(key: &[u8]) -> u32 {
 async fn p24_random_calls() {
     let _permit = heavy().await;
     let (mut bed, mut random, seed) = prepared("p24_calls").await;
-    let channel = tonic::transport::Endpoint::from_shared(format!("http://{}", bed.server.grpc)).expect("a URL");
+    let channel =
+        tonic::transport::Endpoint::from_shared(format!("http://{}", bed.server.grpc)).expect("a URL");
     let channel = channel.connect().await.expect("connects");
     let good = request("points", &[b"after", b"k"]).encode_to_vec();
     for round in 0..2000 {

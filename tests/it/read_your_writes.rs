@@ -15,7 +15,12 @@ async fn push(bed: &Bed, data_points: Vec<v1::DataPoint>) -> v1::PushFeaturesRes
     bed.client.store.clone().push_features(push).await.expect("pushed").into_inner()
 }
 
-async fn read(bed: &Bed, view: &str, entities: &[&[u8]], after: Option<v1::OffsetVector>) -> Vec<forebay_tests::Row> {
+async fn read(
+    bed: &Bed,
+    view: &str,
+    entities: &[&[u8]],
+    after: Option<v1::OffsetVector>,
+) -> Vec<forebay_tests::Row> {
     bed.rows(v1::GetFeaturesRequest { wait_for: after, ..request(view, entities) }).await
 }
 
@@ -32,7 +37,8 @@ async fn a_push_is_seen_by_a_read_with_its_positions() {
             let client = bed.server.connect().await;
             for round in 0..60 {
                 let count = random.random_range(1..6);
-                let keys: Vec<_> = (0..count).map(|i| format!("ryw-{seed}-{task}-{i}").into_bytes()).collect();
+                let keys: Vec<_> =
+                    (0..count).map(|i| format!("ryw-{seed}-{task}-{i}").into_bytes()).collect();
                 let ts = event_now();
                 let points =
                     keys.iter().map(|key| point("points", key, format!(r#"{{"ts":{ts},"i":{round}}}"#)));
@@ -59,7 +65,8 @@ async fn a_push_says_where_each_data_point_is() {
     let bed = bed().await;
     let keys = [bed.entity_on(0), bed.entity_on(1), bed.entity_on(0)];
     let ts = event_now();
-    let pushed = push(&bed, keys.iter().map(|key| point("points", key, format!(r#"{{"ts":{ts}}}"#))).collect()).await;
+    let pushed =
+        push(&bed, keys.iter().map(|key| point("points", key, format!(r#"{{"ts":{ts}}}"#))).collect()).await;
     let partitions: Vec<u32> = pushed.data_points.iter().map(|position| position.partition).collect();
     assert_eq!(partitions, [0, 1, 0], "the lane's partitioner, in request order");
     let last: v1::OffsetVector = pushed
@@ -74,7 +81,8 @@ async fn a_push_says_where_each_data_point_is() {
 async fn a_push_has_its_event_time_where_its_view_looks_for_it() {
     let bed = bed().await;
     let (key, ts) = (entity("when"), event_now() - 5000);
-    let points = ["header", "stamp"].map(|view| v1::DataPoint { event_time_ms: Some(ts), ..point(view, &key, "{}".into()) });
+    let points = ["header", "stamp"]
+        .map(|view| v1::DataPoint { event_time_ms: Some(ts), ..point(view, &key, "{}".into()) });
     let pushed = push(&bed, points.to_vec()).await;
     for view in ["header", "stamp"] {
         let row = read(&bed, view, &[&key], pushed.positions.clone()).await.remove(0);
@@ -116,7 +124,8 @@ async fn delete(bed: &Bed, request: v1::DeleteFeaturesRequest) -> Option<v1::Off
 async fn a_deletion_is_seen_by_a_read_with_its_positions() {
     let bed = bed().await;
     let (a, b, ts) = (entity("del"), entity("del"), event_now());
-    let points = [point("points", &a, format!(r#"{{"ts":{ts}}}"#)), point("points", &b, format!(r#"{{"ts":{ts}}}"#))];
+    let points =
+        [point("points", &a, format!(r#"{{"ts":{ts}}}"#)), point("points", &b, format!(r#"{{"ts":{ts}}}"#))];
     let pushed = push(&bed, points.to_vec()).await;
     read(&bed, "points", &[&a, &b], pushed.positions).await;
     let deletion = v1::DeleteFeaturesRequest {
@@ -128,7 +137,11 @@ async fn a_deletion_is_seen_by_a_read_with_its_positions() {
     let statuses: Vec<Status> =
         read(&bed, "points", &[&a, &b], positions.clone()).await.iter().map(|row| row.status).collect();
     assert_eq!(statuses, [Status::Deleted, Status::Present]);
-    assert_eq!(read(&bed, "stamp", &[&a], positions).await[0].status, Status::Deleted, "even where there was nothing");
+    assert_eq!(
+        read(&bed, "stamp", &[&a], positions).await[0].status,
+        Status::Deleted,
+        "even where there was nothing"
+    );
 }
 
 #[tokio::test]

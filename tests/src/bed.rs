@@ -282,7 +282,10 @@ impl Bed {
 
     /// Creates a topic that was just deleted.
     pub async fn create_again(&self, topic: &str, partitions: i32) {
-        eventually("the topic is created again", || async { self.kafka.try_create_topics(&[topic], partitions).await }).await
+        eventually("the topic is created again", || async {
+            self.kafka.try_create_topics(&[topic], partitions).await
+        })
+        .await
     }
 
     /// A new entity id that murmur2 puts on this partition of the bed's topics.

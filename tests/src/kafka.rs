@@ -207,19 +207,19 @@ impl Kafka {
 
     /// Sets topic settings, replacing those it had.
     pub async fn alter_topic(&self, topic: &str, config: &[(&str, &str)]) {
-        let change = AlterConfig::new(ResourceSpecifier::Topic(topic));
-        let change = config.iter().fold(change, |change, (key, value)| change.set(key, value));
-        for result in self.admin().alter_configs([&change], &options()).await.expect("alter configs") {
-            result.expect("the topic is altered");
-        }
+        self.alter(ResourceSpecifier::Topic(topic), config).await;
     }
 
-    /// Sets broker settings that may change while it runs, cluster-wide.
+    /// Sets broker settings that may change while it runs.
     pub async fn alter_broker(&self, config: &[(&str, &str)]) {
-        let change = AlterConfig::new(ResourceSpecifier::Broker(1));
-        let change = config.iter().fold(change, |change, (key, value)| change.set(key, value));
+        self.alter(ResourceSpecifier::Broker(1), config).await;
+    }
+
+    async fn alter(&self, what: ResourceSpecifier<'_>, config: &[(&str, &str)]) {
+        let change =
+            config.iter().fold(AlterConfig::new(what), |change, (key, value)| change.set(key, value));
         for result in self.admin().alter_configs([&change], &options()).await.expect("alter configs") {
-            result.expect("the broker is altered");
+            result.expect("the settings are taken");
         }
     }
 
