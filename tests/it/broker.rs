@@ -84,7 +84,7 @@ async fn bad_33_dead_letter_topic_missing_and_then_there() {
     waits(&bed).await;
     bed.kafka.create_topics(&[&bed.topic("dlq")], 1).await;
     bed.server.wait_ready().await;
-    bed.applied(&[behind.clone()]).await;
+    bed.applied(std::slice::from_ref(&behind)).await;
     assert_eq!(bed.get("points", &keys[1]).await.place, Some(behind));
     let letter = bed.dead_letter(&bad).await;
     assert_eq!(letter.value.as_deref(), Some(&b"nope"[..]));

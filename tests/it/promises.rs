@@ -62,10 +62,9 @@ async fn p08_replay_of_any_suffix_changes_nothing() {
         send_some(&bed, &mut random, 200).await;
         bed.settled().await;
         // A copy of a stopped server's files is an older state; a killed one's is too.
-        if i == 1 {
-            bed.server.kill9()
-        } else {
-            drop(bed.server.terminate().await)
+        match i {
+            1 => bed.server.kill9(),
+            _ => assert_eq!(bed.server.terminate().await, 0),
         }
         let copy = bed.server.config.dir.join(format!("copy{i}"));
         copy_dir(&data, &copy);

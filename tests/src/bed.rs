@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use forebay_client::Partitioner;
 
 use crate::check::{differences, passed};
-use crate::kafka::{Kafka, Place, Record};
+use crate::kafka::Kafka;
 use crate::model::{Definitions, Model};
+use crate::record::{Place, Record};
 use crate::rows::{Cell, Row, cells, rows};
 use crate::server::{Connection, Server, ServerConfig};
 use crate::v1::{

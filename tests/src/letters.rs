@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use anyhow::{Context, ensure};
 
 use crate::bed::Bed;
-use crate::kafka::{Consumed, Place, Record};
 use crate::model::{Definitions, Model, Why};
+use crate::record::{Consumed, Place, Record};
 use crate::wait::eventually;
 
 impl Bed {

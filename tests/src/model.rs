@@ -7,7 +7,8 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::json;
-use crate::kafka::{Consumed, Kafka, Place};
+use crate::kafka::Kafka;
+use crate::record::{Consumed, Place};
 use crate::rows::Row;
 use crate::v1::Status;
 
