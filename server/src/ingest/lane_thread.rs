@@ -21,6 +21,8 @@ use crate::lane::ShardHandle;
 
 /// Longest sleep when there is nothing to do: bounds how late an event, a stop or a resume is noticed.
 const IDLE: Duration = Duration::from_millis(10);
+/// How long a stop waits for the Kafka client, which waits for brokers that may be away.
+const LEAVE: Duration = Duration::from_secs(2);
 /// How long a pause lasts before its cause is looked at again.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -231,6 +233,7 @@ impl LaneThread {
                 shard.close(&self.run.lane, false);
             }
         }
+        self.member.close(LEAVE);
         tracing::info!(lane = self.run.name(), thread = thread::current().name(), "ingest stopped");
     }
 }

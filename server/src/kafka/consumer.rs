@@ -2,7 +2,8 @@
 //! them the few events it must act on. Knows nothing of what messages mean.
 
 use std::ffi::CString;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::Consumer as _;
@@ -56,6 +57,20 @@ impl Member {
         let queue = EventQueue::of(consumer)
             .ok_or_else(|| KafkaError::ClientCreation("a consumer without a group".into()))?;
         Ok(Member { queue })
+    }
+
+    /// Closes the client. It waits without end for an answer to its last commit where no broker is there to give one, so
+    /// after `patience` it is left to itself, and ends with the process.
+    pub fn close(self, patience: Duration) {
+        let (done, closed) = mpsc::channel();
+        let close = move || {
+            drop(self);
+            done.send(()).ok();
+        };
+        let thread = thread::Builder::new().name("leave-group".into()).spawn(close);
+        if thread.is_err() || closed.recv_timeout(patience).is_err() {
+            tracing::warn!("no broker answers the consumer's close; not waited for any longer");
+        }
     }
 
     fn consumer(&self) -> &Arc<Consumer> {
