@@ -68,6 +68,9 @@ impl Member {
             done.send(()).ok();
         };
         let thread = thread::Builder::new().name("leave-group".into()).spawn(close);
+        if patience.is_zero() {
+            return;
+        }
         if thread.is_err() || closed.recv_timeout(patience).is_err() {
             tracing::warn!("no broker answers the consumer's close; not waited for any longer");
         }
@@ -116,6 +119,11 @@ impl Member {
     /// Consumes nothing.
     pub fn unassign(&self) -> KafkaResult<()> {
         self.consumer().unassign()
+    }
+
+    /// Whether its partitions were taken without it being asked: its session ended.
+    pub fn is_lost(&self) -> bool {
+        self.consumer().assignment_lost()
     }
 
     /// Commits offsets (of the next records wanted); a `Committed` event follows.
