@@ -22,7 +22,7 @@ fn shard(dir: &Path) {
 
 fn refusal(dir: &Path) -> OpenError {
     let before: Vec<_> = files(dir).into_iter().map(|name| (fs::read(dir.join(&name)).ok(), name)).collect();
-    let error = try_open(dir).err().expect("a refusal");
+    let error = try_open(dir).expect_err("a refusal");
     let mut after: Vec<_> =
         files(dir).into_iter().map(|name| (fs::read(dir.join(&name)).ok(), name)).collect();
     after.retain(|(_, name)| name != "LOCK" || before.iter().any(|(_, name)| name == "LOCK"));
@@ -63,7 +63,7 @@ fn bad_52_somebody_elses_directory_is_refused_and_left_alone() {
     let dir = root.path().join("shard");
     shard(&dir);
     let other = forebay_storage::ShardIdentity { partition: 4, ..identity() };
-    let error = open(&dir, &other, &options(), &no_sync()).err().expect("a refusal");
+    let error = open(&dir, &other, &options(), &no_sync()).expect_err("a refusal");
     assert_eq!(
         error.to_string(),
         format!(
@@ -89,7 +89,7 @@ fn bad_53_a_second_writer_is_refused_even_if_a_cleaner_removed_the_lock_file() {
 #[test]
 fn bad_54_a_directory_that_cannot_be_written_is_named_with_the_systems_reason() {
     // Nobody, not even root, makes files there.
-    let error = try_open(Path::new("/sys/kernel/forebay")).err().expect("a refusal");
+    let error = try_open(Path::new("/sys/kernel/forebay")).expect_err("a refusal");
     assert!(matches!(&error, OpenError::Io { path, .. } if path.ends_with("forebay")), "{error}");
     let root = crate::store::temporary();
     let file = root.path().join("file");
@@ -243,7 +243,7 @@ fn bad_29_topics_and_views_that_changed_their_meaning_are_refused() {
     let refused = |change: &dyn Fn(&mut forebay_storage::ShardIdentity)| {
         let mut identity = identity();
         change(&mut identity);
-        open(root.path(), &identity, &options(), &no_sync()).err().expect("a refusal")
+        open(root.path(), &identity, &options(), &no_sync()).expect_err("a refusal")
     };
     let error = refused(&|identity| identity.topics[1].topic_id = [9; 16]);
     assert!(matches!(error, OpenError::TopicRecreated { topic, .. } if topic == "a.backfill"));

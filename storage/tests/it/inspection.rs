@@ -16,8 +16,8 @@ fn dumped(path: &Path, json: bool) -> (String, Result<(), InspectError>) {
 fn shard(dir: &Path) {
     let (mut writer, _) = open_at(dir);
     for n in 0..150 {
-        let value = Point { payload: vec![b'v'; 1000], ..point(b"modem", n, n) };
-        write(&mut writer, &[value, Point { view: 700, ..point(&[0xFF, 1], n - 3 * (n % 2), n + 1) }]);
+        let value = Point { payload: vec![b'v'; 1000], ..point(b"modem", n, n * 2) };
+        write(&mut writer, &[value, Point { view: 700, ..point(&[0xFF, 1], n - 3 * (n % 2), n * 2 + 1) }]);
     }
     writer.close().expect("a close");
 }

@@ -92,7 +92,9 @@ fn p03_every_flipped_byte_gives_right_bytes_or_data_loss() {
     let large = Point { payload: vec![b'z'; 62_000], ..point(b"large", 1, 0) };
     for batch in [vec![large], stream(30)[1..].to_vec()] {
         write(&mut writer, &batch);
-        batch.into_iter().for_each(|point| drop(model.put(point)));
+        batch.into_iter().for_each(|point| {
+            model.put(point);
+        });
     }
     writer.close().expect("a close");
     assert_eq!(segments(&dir).len(), 2);
@@ -125,7 +127,7 @@ fn p03_every_flipped_byte_gives_right_bytes_or_data_loss() {
 fn interesting(bytes: &[u8], at: usize) -> bool {
     let (from, to) = (at.saturating_sub(64), (at + 64).min(bytes.len()));
     let plain = bytes[from..to].iter().all(|byte| *byte == bytes[at]);
-    !plain || at % 4099 == 0
+    !plain || at.is_multiple_of(4099)
 }
 
 /// A stream read again from any place changes nothing.
