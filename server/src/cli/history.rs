@@ -8,8 +8,9 @@ use super::arguments::{self, Connection, ViewArgument};
 use super::{output, rows};
 use crate::clock::Clock;
 
-/// Versions per page when all are wanted.
+/// Versions per call when all are wanted, and versions shown when nothing is said.
 const PAGE: u32 = 1_000;
+const FEW: u32 = 100;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -37,11 +38,11 @@ pub struct Args {
     /// Only what had arrived by this time
     #[arg(long, value_name = "TIME", value_parser = arguments::moment, allow_hyphen_values = true)]
     known_at: Option<i64>,
-    /// At most so many versions
-    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    limit: u32,
+    /// At most so many versions (default 100); with --all, so many per call
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=10_000), value_name = "COUNT")]
+    limit: Option<u32>,
     /// All versions, page by page
-    #[arg(long, conflicts_with = "limit")]
+    #[arg(long)]
     all: bool,
     /// Expired versions that are still stored, too
     #[arg(long)]
@@ -98,7 +99,7 @@ fn request(args: &Args) -> GetHistoryRequest {
         from_ms: args.from,
         to_ms: args.to,
         known_at_ms: args.known_at,
-        limit: if args.all { PAGE } else { args.limit },
+        limit: args.limit.unwrap_or(if args.all { PAGE } else { FEW }),
         format: format.into(),
         include_expired: args.include_expired,
         ..Default::default()

@@ -7,8 +7,7 @@ use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
-use super::output::{self, BadInput};
-use super::pending as sources;
+use super::{output, sources};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -31,13 +30,12 @@ pub struct Args {
 
 pub fn run(args: Args) -> anyhow::Result<()> {
     check_cpu()?;
-    let config = sources::load_config(&args.config).map_err(BadInput)?;
-    sources::load_definitions(&config.server.definitions).map_err(BadInput)?;
+    let config = sources::config(&args.config)?;
     start_log(args.log_json);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut signals = Signals::new()?;
-        let running = sources::start(config).await?;
+        let running = crate::serve::start(config).await?;
         output::json_line(&json!({
             "event": "listening",
             "grpc": running.grpc.to_string(),
@@ -46,7 +44,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         let name = signals.next().await;
         tracing::info!("{name}: stopping; once more to stop at once");
         tokio::select! {
-            () = running.stop() => Ok(()),
+            outcome = running.stop() => outcome,
             name = signals.next() => anyhow::bail!("{name} again: stopped at once"),
         }
     })

@@ -9,8 +9,7 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::types::RDKafkaErrorCode;
 use serde_json::json;
 
-use super::output::{self, BadInput};
-use super::pending as sources;
+use super::{output, sources};
 use crate::definitions::Definitions;
 
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -53,8 +52,7 @@ struct Create {
 
 pub async fn run(args: Args) -> anyhow::Result<()> {
     let Action::Create(args) = args.action;
-    let config = sources::load_config(&args.config).map_err(BadInput)?;
-    let definitions = sources::load_definitions(&config.server.definitions).map_err(BadInput)?;
+    let (config, definitions) = sources::both(&args.config)?;
     let admin: AdminClient<DefaultClientContext> =
         crate::kafka::producer_config(&config.kafka).create().context("the Kafka settings")?;
     let wanted = wanted(&definitions, args.partitions);

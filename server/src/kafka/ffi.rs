@@ -66,8 +66,9 @@ impl EventQueue {
     pub fn commit(&self, offsets: &TopicPartitionList) -> Result<(), String> {
         let client = self.consumer.client().native_ptr();
         // SAFETY: valid client, list and queue; the list is copied, and no callback is given that could outlive us.
-        let code =
-            unsafe { rd::rd_kafka_commit_queue(client, offsets.ptr(), self.queue.as_ptr(), None, ptr::null_mut()) };
+        let code = unsafe {
+            rd::rd_kafka_commit_queue(client, offsets.ptr(), self.queue.as_ptr(), None, ptr::null_mut())
+        };
         match code {
             RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR => Ok(()),
             // SAFETY: librdkafka's own constant strings.
