@@ -15,10 +15,11 @@ const FEW: u32 = 100;
 const EXAMPLES: &str = "\
 Examples:
   forebay history customer-1 --view modem_health
-  forebay history customer-1 --view modem_health:snr --typed --limit 10
+  forebay history customer-1 --view modem_health:snr --limit 10
   forebay history customer-1 --view modem_health --from 2026-01-31T00:00:00Z --to 2026-02-01T00:00:00Z --all
   forebay history customer-1 --view modem_health --all --json > versions.jsonl
-With --json each version is a line. Only views with history = \"full\" promise more than the current version.";
+With --json each version is a line. Only views with history = \"full\" promise more than the
+current version.";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
@@ -26,7 +27,7 @@ pub struct Args {
     /// Entity id: text, or hex:... for bytes
     #[arg(value_parser = arguments::entity)]
     entity: Bytes,
-    /// The view, whole or with fields (fields need --typed)
+    /// The view, whole or with fields (which are typed)
     #[arg(long, value_name = "VIEW[:FIELD,...]", value_parser = arguments::view)]
     view: ViewArgument,
     /// From this event time on: ms since the epoch, or RFC 3339
@@ -91,7 +92,8 @@ async fn page(
 }
 
 fn request(args: &Args) -> GetHistoryRequest {
-    let format = if args.typed { Format::Typed } else { Format::Json };
+    let typed = args.typed || !args.view.fields.is_empty();
+    let format = if typed { Format::Typed } else { Format::Json };
     GetHistoryRequest {
         entity: args.entity.clone(),
         view: args.view.view.clone(),

@@ -1,6 +1,7 @@
 //! `forebay serve`: checks the CPU and the configuration, starts the server, says where it listens, and stops it on
 //! SIGTERM or SIGINT.
 
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
 
 use serde_json::json;
@@ -13,8 +14,9 @@ const EXAMPLES: &str = "\
 Examples:
   forebay serve --config forebay.toml
   forebay serve --config /etc/forebay/forebay.toml --log-json
-The first line of standard output says where it listens, as JSON; logs go to standard error (RUST_LOG=debug for more).
-Every key of the configuration can be given as FOREBAY_<SECTION>_<KEY>, for example FOREBAY_SERVER_LISTEN.
+The first line of standard output says where it listens, as JSON; logs go to standard error
+(RUST_LOG=debug for more). Every key of the configuration can be given as FOREBAY_<SECTION>_<KEY>,
+for example FOREBAY_SERVER_LISTEN.
 SIGTERM or Ctrl-C stops it gracefully, a second one at once.";
 
 #[derive(Debug, clap::Args)]
@@ -82,7 +84,8 @@ fn missing_features() -> Vec<&'static str> {
 
 fn start_log(json: bool) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let colours = std::io::stderr().is_terminal();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
     match json {
         true => log.json().init(),
         false => log.init(),

@@ -18,8 +18,8 @@ const EXAMPLES: &str = "\
 Examples:
   forebay topics create --config forebay.toml
   forebay topics create --config forebay.toml --partitions 64 --replication 3
-Topics that exist stay as they are. All topics of a lane must have the same number of partitions; choose it for the
-years, for a change of it is a new lane.";
+Topics that exist stay as they are. All topics of a lane must have the same number of partitions;
+choose it for the years to come: to change it takes a new lane.";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]

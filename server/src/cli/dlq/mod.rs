@@ -23,15 +23,15 @@ Examples:
   forebay dlq redrive --config forebay.toml --reason unknown_view --dry-run
   forebay dlq redrive --config forebay.toml --at 0:42 --at 0:43
   forebay dlq redrive --config forebay.toml --from 0:44
-Reasons: null_key empty_key key_too_long unknown_view too_large not_json too_deep not_object no_event_time
-bad_event_time future bad_header wrong_partition.";
+Reasons: null_key empty_key key_too_long unknown_view too_large not_json too_deep not_object
+no_event_time bad_event_time future bad_header wrong_partition.";
 
 const REDRIVE: &str = "\
-Sends letters back, all or those named: the original key, value and headers to the original topic, on the partition the
-lane's partitioner chooses and with the original Kafka timestamp. What is still bad comes back as a new dead letter.
-At least once: if it is interrupted, some letters may have been sent without being counted; sending a data point twice
-is harmless, it counts once. Letters stay in the dead-letter topic; the ranges printed at the end are the --from of the
-next time.
+Sends letters back, all or those named: the original key, value and headers to the original topic,
+on the partition the lane's partitioner chooses and with the original Kafka timestamp. What is
+still bad comes back as a new dead letter. At least once: if it is interrupted, some letters may
+have been sent without being counted; sending a data point twice is harmless, it counts once.
+Letters stay in the dead-letter topic; the ranges printed at the end are the --from of the next time.
 Examples:
   forebay dlq redrive --config forebay.toml --reason unknown_view --dry-run
   forebay dlq redrive --config forebay.toml --reason future --now --json
@@ -163,7 +163,7 @@ fn row(letter: &Letter) -> [String; 7] {
         letter.at.to_string(),
         letter.reason.clone(),
         letter.origin.as_ref().map(ToString::to_string).unwrap_or_else(|| "?".into()),
-        letter.key.as_deref().map(output::id).unwrap_or_else(|| "(null)".into()),
+        letter.key.as_deref().map(output::short_id).unwrap_or_else(|| "(null)".into()),
         letter.payload.as_ref().map_or_else(|| "(null)".into(), |payload| output::size(payload.len() as u64)),
         output::rfc3339(letter.timestamp_ms),
         letter.detail.clone(),
