@@ -61,7 +61,7 @@ fn is_new(dir: &Path) -> Result<bool, OpenError> {
     // What an opening that was cut off leaves, and what a new file system has.
     let nothing = [LOCK, "MANIFEST.tmp", "lost+found"];
     found.retain(|name| !nothing.contains(&name.as_str()));
-    found.sort_by_key(|name| segment::number_of(name).is_none());
+    found.sort_by_cached_key(|name| (segment::number_of(name).is_none(), name.clone()));
     match found.into_iter().next() {
         None => Ok(true),
         Some(found) => Err(OpenError::Foreign { dir: dir.to_path_buf(), found }),

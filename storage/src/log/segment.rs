@@ -54,14 +54,27 @@ pub(crate) struct Segment {
 
 /// Path of a segment.
 pub(crate) fn path(dir: &Path, number: u32) -> PathBuf {
-    dir.join(format!("{number:06}.seg"))
+    dir.join(file_name(number))
+}
+
+fn file_name(number: u32) -> String {
+    format!("{number:06}.seg")
 }
 
 /// The number a file name stands for, if it is a segment's.
 pub(crate) fn number_of(name: &str) -> Option<u32> {
-    let digits = name.strip_suffix(".seg")?;
-    let all_digits = digits.len() >= 6 && digits.bytes().all(|byte| byte.is_ascii_digit());
-    digits.parse().ok().filter(|number| all_digits && *number > 0)
+    let number = name.strip_suffix(".seg")?.parse().ok().filter(|number| *number > 0)?;
+    (name == file_name(number)).then_some(number)
+}
+
+/// Numbers of the segment files of a directory, ascending.
+pub(crate) fn numbers(dir: &Path) -> io::Result<Vec<u32>> {
+    let mut numbers = Vec::new();
+    for entry in std::fs::read_dir(dir)? {
+        numbers.extend(number_of(&entry?.file_name().to_string_lossy()));
+    }
+    numbers.sort_unstable();
+    Ok(numbers)
 }
 
 impl SegmentHeader {

@@ -7,7 +7,6 @@
 
 mod scan;
 
-use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -103,18 +102,14 @@ fn open(dir: &Path, manifest: &Manifest, number: u32) -> Result<Arc<Segment>, Op
 /// Segment files the MANIFEST does not name. Older ones have expired. Newer ones were begun when a crash came, and
 /// have no frame; one that has says that the MANIFEST is not the newest.
 fn unnamed(dir: &Path, manifest: &Manifest) -> Result<Vec<u32>, OpenError> {
-    let mut numbers = Vec::new();
-    for entry in fs::read_dir(dir).map_err(OpenError::io(dir))? {
-        let name = entry.map_err(OpenError::io(dir))?.file_name();
-        let Some(number) = segment::number_of(&name.to_string_lossy()) else { continue };
-        let newest = manifest.last_segment.max(manifest.discarded_segment);
-        if number > newest && scan::has_frame(&segment::path(dir, number)) {
-            let path = segment::path(dir, number);
+    let mut numbers = segment::numbers(dir).map_err(OpenError::io(dir))?;
+    numbers.retain(|number| !(manifest.first_segment..=manifest.last_segment).contains(number));
+    let newest = manifest.last_segment.max(manifest.discarded_segment);
+    for number in numbers.iter().filter(|number| **number > newest) {
+        let path = segment::path(dir, *number);
+        if scan::has_frame(&path) {
             let detail = format!("the MANIFEST ends at segment {}: it is an old copy", manifest.last_segment);
             return Err(OpenError::corrupt(&path, FRAMES_AT, detail));
-        }
-        if number < manifest.first_segment || number > manifest.last_segment {
-            numbers.push(number);
         }
     }
     Ok(numbers)

@@ -6,7 +6,7 @@ use crate::store::{history, latest, open_at, point, segments, write};
 
 #[test]
 fn a_value_is_read_back_after_its_commit_and_not_before() {
-    let dir = tempfile::tempdir().expect("a directory");
+    let dir = crate::store::temporary();
     let (mut writer, reader) = open_at(dir.path());
     let value = point(b"modem-1", 1000, 41);
     assert_eq!(writer.put(&value.put()).expect("a put"), Outcome::Current);
@@ -23,7 +23,7 @@ fn a_value_is_read_back_after_its_commit_and_not_before() {
 
 #[test]
 fn the_order_of_versions_decides_and_says_what_each_put_was() {
-    let dir = tempfile::tempdir().expect("a directory");
+    let dir = crate::store::temporary();
     let (mut writer, reader) = open_at(dir.path());
     let mut again = point(b"e", 100, 1);
     again.payload = point(b"e", 100, 0).payload;
@@ -51,7 +51,7 @@ fn the_order_of_versions_decides_and_says_what_each_put_was() {
 
 #[test]
 fn mistakes_of_the_caller_change_nothing() {
-    let dir = tempfile::tempdir().expect("a directory");
+    let dir = crate::store::temporary();
     let (mut writer, _reader) = open_at(dir.path());
     let refused = |writer: &mut forebay_storage::ShardWriter, point: crate::store::Point| {
         matches!(writer.put(&point.put()), Err(WriteError::Invalid(_)))
@@ -71,7 +71,7 @@ fn mistakes_of_the_caller_change_nothing() {
 
 #[test]
 fn positions_advance_without_records_and_survive() {
-    let dir = tempfile::tempdir().expect("a directory");
+    let dir = crate::store::temporary();
     let (mut writer, reader) = open_at(dir.path());
     writer.skip(TopicIndex(1), 7, 500).expect("a skip");
     writer.skip(TopicIndex(1), 6, 600).expect("nothing to do");
@@ -85,7 +85,7 @@ fn positions_advance_without_records_and_survive() {
 
 #[test]
 fn a_payload_larger_than_a_segment_gets_a_segment_of_its_own() {
-    let dir = tempfile::tempdir().expect("a directory");
+    let dir = crate::store::temporary();
     let (mut writer, reader) = open_at(dir.path());
     let large = crate::store::Point { payload: vec![b'x'; 1 << 20], ..point(b"e", 1000, 1) };
     write(&mut writer, &[point(b"e", 999, 0)]);
@@ -100,7 +100,7 @@ fn a_payload_larger_than_a_segment_gets_a_segment_of_its_own() {
 
 #[test]
 fn expiry_unlinks_whole_segments_by_both_clocks_and_forgets_their_keys() {
-    let dir = tempfile::tempdir().expect("a directory");
+    let dir = crate::store::temporary();
     let (mut writer, reader) = open_at(dir.path());
     for n in 0..400_i64 {
         let value = crate::store::Point {
@@ -138,7 +138,7 @@ fn expiry_unlinks_whole_segments_by_both_clocks_and_forgets_their_keys() {
 
 #[test]
 fn as_of_takes_few_hops_through_two_thousand_versions() {
-    let dir = tempfile::tempdir().expect("a directory");
+    let dir = crate::store::temporary();
     let (mut writer, reader) = open_at(dir.path());
     for n in 0..2016 {
         write(&mut writer, &[point(b"e", n * 300, n)]);
@@ -155,7 +155,7 @@ fn as_of_takes_few_hops_through_two_thousand_versions() {
 
 #[test]
 fn many_threads_read_whole_commits_while_one_writes() {
-    let dir = tempfile::tempdir().expect("a directory");
+    let dir = crate::store::temporary();
     let (mut writer, reader) = open_at(dir.path());
     let done = std::sync::atomic::AtomicBool::new(false);
     std::thread::scope(|scope| {
