@@ -141,7 +141,7 @@ impl LaneThread {
         let places = places.iter().map(|(topic, partition, next)| (&**topic, *partition, *next));
         match self.member.commit(places) {
             Ok(()) => self.upkeep.offsets_under_way = true,
-            Err(error) => self.offsets_committed(Err(error.to_string())),
+            Err(error) => self.offsets_committed(Err(error)),
         }
     }
 

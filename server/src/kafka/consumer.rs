@@ -5,7 +5,7 @@ use std::ffi::CString;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
@@ -103,8 +103,8 @@ impl Member {
     }
 
     /// Commits offsets (of the next records wanted); a `Committed` event follows.
-    pub fn commit<'t>(&self, places: impl Iterator<Item = (&'t str, i32, i64)>) -> KafkaResult<()> {
-        self.consumer().commit(&list(places)?, CommitMode::Async)
+    pub fn commit<'t>(&self, places: impl Iterator<Item = (&'t str, i32, i64)>) -> Result<(), String> {
+        self.queue.commit(&list(places).map_err(|error| error.to_string())?)
     }
 
     /// The end offset of a consumed partition as the last fetch said.

@@ -8,6 +8,7 @@ use std::slice;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rdkafka::TopicPartitionList;
 use rdkafka::bindings as rd;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::types::RDKafkaRespErr;
@@ -58,6 +59,19 @@ impl EventQueue {
         match NonNull::new(event) {
             Some(event) => Event(event).read(),
             None => Polled::Nothing,
+        }
+    }
+
+    /// Commits offsets; the answer comes as a `Committed` event. (The wrapper's own asynchronous commit gives none.)
+    pub fn commit(&self, offsets: &TopicPartitionList) -> Result<(), String> {
+        let client = self.consumer.client().native_ptr();
+        // SAFETY: valid client, list and queue; the list is copied, and no callback is given that could outlive us.
+        let code =
+            unsafe { rd::rd_kafka_commit_queue(client, offsets.ptr(), self.queue.as_ptr(), None, ptr::null_mut()) };
+        match code {
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR => Ok(()),
+            // SAFETY: librdkafka's own constant strings.
+            code => Err(unsafe { text(rd::rd_kafka_err2str(code)) }),
         }
     }
 
