@@ -36,7 +36,8 @@ pub struct Args {
 
 pub async fn run(args: Args, connection: Connection) -> anyhow::Result<()> {
     let client = connection.client().await?;
-    let each = |view: &String| args.entities.iter().map(|entity| (view.clone(), entity.clone())).collect::<Vec<_>>();
+    let each =
+        |view: &String| args.entities.iter().map(|entity| (view.clone(), entity.clone())).collect::<Vec<_>>();
     let keys = args.view.iter().filter(|_| args.wait).flat_map(each).collect();
     let receipt = client.delete(args.entities, args.view, args.event_time).await?;
     push::wait_for(&client, keys, &receipt).await?;
