@@ -38,6 +38,13 @@ impl Broker {
         Kafka::new(&self.bootstrap)
     }
 
+    /// Its process id, while it runs.
+    pub async fn pid(&self) -> Option<u32> {
+        let said = self.ops("status", &["--json"]).await;
+        let json: serde_json::Value = serde_json::from_str(said.trim()).ok()?;
+        json["pid"].as_u64().map(|pid| pid as u32)
+    }
+
     /// Starts it on the port and data it had.
     pub async fn start_again(&mut self) {
         let said = self.ops("start", &["--port", &self.port.to_string(), "--json"]).await;

@@ -9,6 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{LazyLock, OnceLock};
 
 use parking_lot::Mutex;
+use tokio::io::AsyncWriteExt;
 
 /// What a finished command left behind.
 #[derive(Debug, Clone)]
@@ -33,6 +34,11 @@ impl Output {
         self.stdout.lines().filter(|line| !line.trim().is_empty()).map(parse).collect()
     }
 
+    /// Everything it said.
+    pub fn said(&self) -> String {
+        format!("{}{}", self.stdout, self.stderr)
+    }
+
     /// Itself, if it ended with 0; panics otherwise.
     pub fn ok(self) -> Self {
         assert_eq!(self.code, 0, "{self:?}");
@@ -45,10 +51,11 @@ pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate is in the workspace")
 }
 
-/// The directory this test executable's profile builds binaries into.
+/// The directory this executable's profile builds binaries into: `target/<profile>`, one above a test's own.
 fn binary_dir() -> PathBuf {
-    let test = std::env::current_exe().expect("the test executable has a path");
-    test.parent().and_then(Path::parent).expect("target/<profile>/deps/<test>").to_owned()
+    let own = std::env::current_exe().expect("this executable has a path");
+    let dir = own.parent().expect("an executable is in a directory");
+    dir.parent().filter(|_| dir.ends_with("deps")).unwrap_or(dir).to_owned()
 }
 
 /// A binary of the server crate, built (once per run, with these cargo features) if it is missing or outdated. With
@@ -85,11 +92,22 @@ pub fn forebay() -> PathBuf {
 
 /// Runs `forebay` with these arguments to its end.
 pub async fn run<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Output {
+    run_with(arguments, "").await
+}
+
+/// The same with this on its standard input.
+pub async fn run_with<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>, input: &str) -> Output {
     let binary = tokio::task::spawn_blocking(forebay).await.expect("build");
     let mut command = tokio::process::Command::new(binary);
-    command.args(arguments).stdin(Stdio::null()).env_remove("FOREBAY_SERVER").kill_on_drop(true);
-    let done = tokio::time::timeout(std::time::Duration::from_secs(120), command.output());
-    let done = done.await.expect("the command ends").expect("the command starts");
+    command.args(arguments).env_remove("FOREBAY_SERVER").env("NO_COLOR", "1").kill_on_drop(true);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("the command starts");
+    let mut stdin = child.stdin.take().expect("piped");
+    // A command that does not read its input may have ended: not an error of ours.
+    let write = async { drop((stdin.write_all(input.as_bytes()).await, stdin.shutdown().await, stdin)) };
+    let done = async { tokio::join!(write, child.wait_with_output()).1 };
+    let done = tokio::time::timeout(std::time::Duration::from_secs(120), done);
+    let done = done.await.expect("the command ends").expect("its output is readable");
     Output {
         code: done.status.code().unwrap_or(-1),
         stdout: String::from_utf8_lossy(&done.stdout).into_owned(),

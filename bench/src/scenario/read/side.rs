@@ -1,0 +1,158 @@
+//! One side of a read comparison: the server or the echo, asked the same requests through the same kind of channels,
+//! each answer checked to be one.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail, ensure};
+use bytes::Bytes;
+use forebay_proto::v1::feature_store_client::FeatureStoreClient;
+use forebay_proto::v1::stream_features_response::Outcome;
+use forebay_proto::v1::{GetFeaturesRequest, StreamFeaturesRequest};
+use futures::stream::{BoxStream, StreamExt, TryStreamExt};
+use prost::Message;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::{Channel, Endpoint};
+
+use super::Options;
+use crate::peers::echo;
+use crate::report::Sample;
+use crate::{cpu, load};
+
+/// Where a side is and what it is asked.
+#[derive(Clone)]
+pub struct Side {
+    /// Asked in turn.
+    pub requests: Arc<Vec<GetFeaturesRequest>>,
+    /// The same as bytes, for the echo.
+    encoded: Arc<Vec<Bytes>>,
+    channels: Arc<Vec<Channel>>,
+    pid: u32,
+    ours: bool,
+}
+
+impl Side {
+    /// Connects to `host:port`, to our server or to the echo.
+    pub async fn new(
+        address: &str,
+        requests: Arc<Vec<GetFeaturesRequest>>,
+        pid: u32,
+        ours: bool,
+        options: &Options,
+    ) -> anyhow::Result<Side> {
+        let endpoint = Endpoint::from_shared(format!("http://{address}"))?
+            .initial_stream_window_size(4 << 20)
+            .initial_connection_window_size(16 << 20)
+            .tcp_nodelay(true);
+        let mut channels = Vec::new();
+        for _ in 0..options.channels.max(1) {
+            channels.push(endpoint.connect().await?);
+        }
+        let encoded = requests.iter().map(|request| Bytes::from(request.encode_to_vec())).collect();
+        Ok(Side { requests, encoded: Arc::new(encoded), channels: Arc::new(channels), pid, ours })
+    }
+
+    /// One of its channels.
+    pub fn channel(&self, number: u64) -> Channel {
+        self.channels[number as usize % self.channels.len()].clone()
+    }
+
+    /// Unary requests per second.
+    pub async fn unary(&self, in_flight: usize, time: Duration) -> anyhow::Result<Sample> {
+        let before = cpu::of_process(self.pid);
+        let side = self.clone();
+        let rate = load::closed(in_flight, time, move |number| side.clone().ask(number)).await?;
+        Ok(self.sample(rate, before, rate * time.as_secs_f64()))
+    }
+
+    /// Open-loop latency of unary requests at a rate: median and 99th percentile in µs.
+    pub async fn latency(&self, rate: f64, time: Duration) -> anyhow::Result<(Sample, Sample)> {
+        let before = cpu::of_process(self.pid);
+        let side = self.clone();
+        let seen = load::open(rate, time, move |number| side.clone().ask(number)).await?;
+        let at = |quantile| seen.value_at_quantile(quantile) as f64 / 1000.0;
+        let sample = |value| self.sample(value, before, seen.len() as f64);
+        Ok((sample(at(0.5)), sample(at(0.99))))
+    }
+
+    /// Requests per second over one stream per channel, `window` of them in flight altogether.
+    pub async fn stream(&self, window: usize, time: Duration) -> anyhow::Result<Sample> {
+        let before = cpu::of_process(self.pid);
+        let begin = Instant::now();
+        let tasks: Vec<_> = (0..self.channels.len())
+            .map(|number| {
+                tokio::spawn(self.clone().converse(number, window / self.channels.len(), begin + time))
+            })
+            .collect();
+        let mut answers = 0;
+        for task in tasks {
+            answers += task.await??;
+        }
+        Ok(self.sample(answers as f64 / begin.elapsed().as_secs_f64(), before, answers as f64))
+    }
+
+    fn sample(&self, value: f64, cpu_before: u64, operations: f64) -> Sample {
+        Sample { value, cpu_us: (cpu::of_process(self.pid) - cpu_before) as f64 / operations }
+    }
+
+    async fn ask(self, number: u64) -> anyhow::Result<()> {
+        let at = number as usize % self.requests.len();
+        let channel = self.channel(number);
+        if self.ours {
+            let request = self.requests[at].clone();
+            let answer = FeatureStoreClient::new(channel).get_features(request).await?.into_inner();
+            ensure!(answer.views.len() == 1 && answer.unavailable.is_empty(), "{answer:?}");
+        } else {
+            let answer = echo::call(channel, echo::UNARY, self.encoded[at].clone()).await?;
+            ensure!(!answer.is_empty(), "the echo is not prepared");
+        }
+        Ok(())
+    }
+
+    /// Keeps `window` requests in flight on one stream until `end`; gives the number of answers.
+    async fn converse(self, number: usize, window: usize, end: Instant) -> anyhow::Result<u64> {
+        let (send, asked) = mpsc::channel::<u64>(window);
+        let next = AtomicU64::new(0);
+        let mut answers = self.open(number, ReceiverStream::new(asked)).await?;
+        for _ in 0..window {
+            send.send(next.fetch_add(1, Ordering::Relaxed)).await?;
+        }
+        let mut done = 0;
+        while Instant::now() < end {
+            answers.next().await.context("the stream ended")??;
+            done += 1;
+            send.send(next.fetch_add(1, Ordering::Relaxed)).await?;
+        }
+        Ok(done)
+    }
+
+    async fn open(
+        &self,
+        number: usize,
+        asked: ReceiverStream<u64>,
+    ) -> anyhow::Result<BoxStream<'static, anyhow::Result<()>>> {
+        let channel = self.channel(number as u64);
+        if !self.ours {
+            let encoded = self.encoded.clone();
+            let asked = asked.map(move |id| encoded[id as usize % encoded.len()].clone());
+            let answers = echo::stream(channel, asked).await?;
+            return Ok(answers.map_ok(drop).map_err(Into::into).boxed());
+        }
+        let requests = self.requests.clone();
+        let asked = asked.map(move |id| {
+            let request = Some(requests[id as usize % requests.len()].clone());
+            StreamFeaturesRequest { id, request, timeout_ms: 0 }
+        });
+        let answers = FeatureStoreClient::new(channel).stream_features(asked).await?.into_inner();
+        Ok(answers.map(check).boxed())
+    }
+}
+
+fn check(answer: Result<forebay_proto::v1::StreamFeaturesResponse, tonic::Status>) -> anyhow::Result<()> {
+    match answer?.outcome {
+        Some(Outcome::Response(_)) => Ok(()),
+        other => bail!("{other:?}"),
+    }
+}
