@@ -36,7 +36,7 @@ pub fn open(
     let stored = if new && is_new(dir)? { None } else { Some(Manifest::load(dir)?) };
     let mut manifest = stored.clone().unwrap_or_else(|| Manifest::new(identity));
     manifest.adopt(dir, identity)?;
-    let recovered = recover::read(dir, &manifest)?;
+    let recovered = recover::read(dir, &manifest, stored.as_ref().map_or(0, |stored| stored.topics.len()))?;
     let recovered = recovered.repair(dir, &mut manifest)?;
     if stored.as_ref() != Some(&manifest) {
         manifest.store(dir).map_err(OpenError::io(&dir.join(manifest::NAME)))?;

@@ -32,7 +32,10 @@ fn refusal(dir: &Path) -> OpenError {
 
 fn assert_corrupt(dir: &Path, file: &str, words: &str) {
     let error = refusal(dir);
-    assert!(matches!(&error, OpenError::Corrupt { file: at, .. } if at.ends_with(file)), "{error}");
+    assert!(
+        matches!(&error, OpenError::Corrupt { file: at, .. } if at.to_string_lossy().ends_with(file)),
+        "{error}"
+    );
     assert!(error.to_string().contains(words), "{error}");
 }
 
@@ -253,6 +256,7 @@ fn bad_29_topics_and_views_that_changed_their_meaning_are_refused() {
     assert!(matches!(error, OpenError::PartitionsChanged { stored: 8, now: 16, .. }));
     let error = refused(&|identity| drop(identity.views.insert(700, "something else".to_owned())));
     assert!(matches!(error, OpenError::ViewChanged { id: 700, .. }));
+    let old = fs::read(root.path().join("MANIFEST")).expect("a manifest");
     // More topics and views are welcome, an unknown topic id says nothing, and a topic no longer named stays.
     let mut more = identity();
     more.views.insert(9, "a new view".to_owned());
@@ -264,7 +268,11 @@ fn bad_29_topics_and_views_that_changed_their_meaning_are_refused() {
     assert_eq!(reader.topics()[0].topic_id, [6; 16]);
     write(&mut writer, &[crate::store::Point { topic: 3, ..point(b"e", 500, 0) }]);
     writer.close().expect("a close");
-    let (_writer, reader) = open_at(root.path());
+    let (writer, reader) = open_at(root.path());
     assert_eq!(reader.topics().len(), 4);
     assert_eq!(reader.applied(TopicIndex(3)), Some(0));
+    drop(writer);
+    // A MANIFEST from before the fourth topic would give its records to whichever topic comes next.
+    fs::write(root.path().join("MANIFEST"), old).expect("a manifest");
+    assert_corrupt(root.path(), ".seg", "the MANIFEST is an old copy");
 }

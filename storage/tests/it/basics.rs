@@ -6,6 +6,15 @@ use crate::model::Model;
 use crate::store::{Point, history, latest, open_at, options, point, segments, write};
 
 #[test]
+fn writers_and_readers_may_move_between_threads() {
+    fn moves<T: Send + 'static>() {}
+    fn is_shared<T: Send + Sync + Clone + 'static>() {}
+    moves::<forebay_storage::ShardWriter>();
+    is_shared::<ShardReader>();
+    is_shared::<forebay_storage::SyncGroup>();
+}
+
+#[test]
 fn a_value_is_read_back_after_its_commit_and_not_before() {
     let dir = crate::store::temporary();
     let (mut writer, reader) = open_at(dir.path());
