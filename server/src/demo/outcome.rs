@@ -102,7 +102,7 @@ impl Outcome {
             ("read, p99 us", measures.read_us(0.99).to_string()),
         ];
         let mut table = Table::new();
-        table.load_preset(presets::UTF8_HORIZONTAL_ONLY);
+        table.load_preset(presets::NOTHING);
         rows.into_iter().for_each(|(name, value)| drop(table.add_row([name.to_owned(), value])));
         table.column_iter_mut().skip(1).for_each(|column| column.set_cell_alignment(CellAlignment::Right));
         table

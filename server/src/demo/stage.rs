@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use forebay_client::v1::{GetStatusResponse, ShardState};
+use forebay_client::v1::{GetStatusResponse, LaneStatus, ShardState, ShardStatus};
 use forebay_client::{Client, ClientConfig};
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
@@ -133,7 +133,7 @@ fn halted(status: &GetStatusResponse) -> Option<&str> {
 }
 
 fn all_ready(status: &GetStatusResponse) -> bool {
-    let ready = |lane: &forebay_client::v1::LaneStatus| {
+    let ready = |lane: &LaneStatus| {
         lane.shards.len() == PARTITIONS as usize
             && lane.shards.iter().all(|shard| shard.state() == ShardState::Ready)
     };

@@ -162,11 +162,10 @@ fn bad_04_a_key_that_is_not_utf8_is_as_good_as_any() {
 #[test]
 fn bad_05_a_null_payload_is_a_tombstone_of_its_kafka_time_for_the_longest_ttl() {
     let point = put(Bench::new().decide("points", &tombstone(&[])));
-    assert_eq!((point.kind, point.event_time_ms, point.expiry_ms), (
-        Kind::Tombstone,
-        NOW - 7,
-        NOW - 7 + 2 * HOUR
-    ));
+    assert_eq!(
+        (point.kind, point.event_time_ms, point.expiry_ms),
+        (Kind::Tombstone, NOW - 7, NOW - 7 + 2 * HOUR)
+    );
 }
 
 #[test]
@@ -200,7 +199,15 @@ fn bad_07_a_payload_over_the_limit_is_too_large_whatever_it_is() {
 #[test]
 fn bad_09_to_10_what_is_not_json() {
     let mut bench = Bench::new();
-    for payload in [&b"hello"[..], b"{\"at\":", b"{} x", b"{'a':1}", b"{\"a\":NaN}", b"\xef\xbb\xbf{}", b"{\"a\":\"\xff\"}"] {
+    for payload in [
+        &b"hello"[..],
+        b"{\"at\":",
+        b"{} x",
+        b"{'a':1}",
+        b"{\"a\":NaN}",
+        b"\xef\xbb\xbf{}",
+        b"{\"a\":\"\xff\"}",
+    ] {
         assert_eq!(bench.dead("points", &record(payload)), Reason::NotJson, "{payload:?}");
     }
 }
@@ -232,7 +239,17 @@ fn bad_16_event_times_that_are_none() {
     for payload in ["{}", r#"{"at":1}"#, r#"{"at":{"ts":null}}"#] {
         assert_eq!(bench.dead("points", &record(payload.as_bytes())), Reason::NoEventTime, "{payload}");
     }
-    let wrong = ["\"2023\"", "-1", "1700000000", "253402300799000", "1.5", "1e12", "true", "{}", "99999999999999999999"];
+    let wrong = [
+        "\"2023\"",
+        "-1",
+        "1700000000",
+        "253402300799000",
+        "1.5",
+        "1e12",
+        "true",
+        "{}",
+        "99999999999999999999",
+    ];
     for ts in wrong {
         let payload = format!(r#"{{"at":{{"ts":{ts}}}}}"#);
         assert_eq!(bench.dead("points", &record(payload.as_bytes())), Reason::BadEventTime, "{payload}");
@@ -270,11 +287,12 @@ fn bad_22_views_that_are_not_named_or_not_fed() {
 fn bad_23_an_avro_event_time_is_unwrapped_and_another_branch_is_not_one() {
     let headers: Headers<'_> = &[(VIEW_HEADER, Some(b"avro"))];
     let mut bench = Bench::new();
-    let mut decide = |payload: &str| match bench.decide("mixed", &Record { headers, ..record(payload.as_bytes()) }) {
-        Decision::Put(point) => Ok(point.event_time_ms),
-        Decision::Dead(reason, _) => Err(reason),
-        Decision::Expired => panic!("{payload}"),
-    };
+    let mut decide =
+        |payload: &str| match bench.decide("mixed", &Record { headers, ..record(payload.as_bytes()) }) {
+            Decision::Put(point) => Ok(point.event_time_ms),
+            Decision::Dead(reason, _) => Err(reason),
+            Decision::Expired => panic!("{payload}"),
+        };
     assert_eq!(decide(r#"{"ts":{"long":1699999999}}"#), Ok(1_699_999_999_000));
     assert_eq!(decide(r#"{"ts":1699999999}"#), Ok(1_699_999_999_000));
     assert_eq!(decide(r#"{"ts":{"string":"1699999999"}}"#), Err(Reason::BadEventTime));

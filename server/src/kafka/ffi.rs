@@ -66,8 +66,9 @@ impl EventQueue {
     pub fn commit(&self, offsets: &TopicPartitionList) -> Result<(), String> {
         let client = self.consumer.client().native_ptr();
         // SAFETY: valid client, list and queue; the list is copied, and no callback is given that could outlive us.
-        let code =
-            unsafe { rd::rd_kafka_commit_queue(client, offsets.ptr(), self.queue.as_ptr(), None, ptr::null_mut()) };
+        let code = unsafe {
+            rd::rd_kafka_commit_queue(client, offsets.ptr(), self.queue.as_ptr(), None, ptr::null_mut())
+        };
         match code {
             RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR => Ok(()),
             // SAFETY: librdkafka's own constant strings.
@@ -287,9 +288,10 @@ pub struct Described {
     pub found: Result<([u8; 16], u32), (RDKafkaRespErr, String)>,
 }
 
-/// Asks the broker to describe topics.
+/// Asks one broker to describe topics; without one, the controller.
 pub fn describe(
     consumer: &BaseConsumer,
+    broker: Option<i32>,
     names: &[&str],
     timeout: Duration,
 ) -> Result<Vec<Described>, String> {
@@ -303,6 +305,9 @@ pub fn describe(
         let options =
             rd::rd_kafka_AdminOptions_new(client, rd::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS);
         rd::rd_kafka_AdminOptions_set_request_timeout(options, timeout_ms, ptr::null_mut(), 0);
+        if let Some(broker) = broker {
+            rd::rd_kafka_AdminOptions_set_broker(options, broker, ptr::null_mut(), 0);
+        }
         let queue = rd::rd_kafka_queue_new(client);
         rd::rd_kafka_DescribeTopics(client, collection, options, queue);
         let event = rd::rd_kafka_queue_poll(queue, timeout_ms + 500);

@@ -197,7 +197,10 @@ pub(crate) fn send_paced(
             tally.add(record);
             sent(record);
         }
-        sender.poll(Duration::from_millis(if due == 0 { 1 } else { 0 }));
+        sender.poll(Duration::ZERO);
+        if due == 0 {
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 }
 

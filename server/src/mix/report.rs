@@ -72,7 +72,7 @@ impl Tally {
     /// For people: a row per view and a row per kind.
     pub fn table(&self, seconds: f64) -> Table {
         let mut table = Table::new();
-        table.load_preset(presets::UTF8_HORIZONTAL_ONLY);
+        table.load_preset(presets::NOTHING);
         table.set_header(["", "records", "MB", "mean bytes"]);
         for (view, Count { records, bytes }) in &self.views {
             let mean = bytes / records.max(&1);
