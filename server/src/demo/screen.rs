@@ -65,6 +65,12 @@ impl Screen {
         self.bar.suspend(|| println!("{text}"));
     }
 
+    /// Rates count from here.
+    pub fn begin(&self, counts: &Counts, cast: &Cast) {
+        *self.before.lock() =
+            Before { elapsed: Duration::ZERO, produced: cast.produced(), applied: counts.applied };
+    }
+
     /// The second's line.
     pub fn line(&self, elapsed: Duration, counts: &Counts, cast: &Cast) {
         let line = self.compose(elapsed, counts, cast);

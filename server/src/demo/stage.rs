@@ -112,12 +112,14 @@ fn cluster() -> anyhow::Result<MockCluster<'static, DefaultProducerContext>> {
     Ok(cluster)
 }
 
-/// Writes the files a server is started with, and reads them as it would.
+/// Writes the files a server is started with, and reads them as it would. The stand-in answers a fetch that found nothing
+/// when its wait is over, not when something comes: hence the short wait.
 fn config(dir: &Path, bootstrap: &str) -> anyhow::Result<Config> {
     let toml = format!(
         "[server]\ninstance = \"demo\"\nlisten = \"127.0.0.1:0\"\nhttp_listen = \"127.0.0.1:0\"\n\
          definitions = \"definitions.toml\"\n\
          [kafka]\nbootstrap = \"{bootstrap}\"\ngroup = \"forebay-demo\"\n\
+         [kafka.consumer]\n\"fetch.wait.max.ms\" = \"5\"\n\
          [storage]\ndir = \"data\"\nsegment = \"16MiB\"\n"
     );
     let file = dir.join("forebay.toml");
