@@ -61,3 +61,8 @@ pub use query::Query;
 pub use rows::{Feature, Meta, Row, Rows};
 pub use stream::StreamHandle;
 pub use writes::PushReceipt;
+
+#[cfg(test)]
+mod fake;
+#[cfg(test)]
+mod tests;

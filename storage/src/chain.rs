@@ -122,8 +122,7 @@ impl<'g> Chain<'g> {
         };
         let (mut late, limit) = (self.late, best.map_or(Location::NONE, |best| best.location()));
         while let Some(record) = self.next_late(&mut late, limit)? {
-            let better =
-                |best: Record<'_>| shard.rank(&record.header.key()) > shard.rank(&best.header.key());
+            let better = |best: Record<'_>| shard.rank(&record.header.key()) > shard.rank(&best.header.key());
             if old(&record) && known(&record) && best.is_none_or(better) {
                 best = Some(record);
             }

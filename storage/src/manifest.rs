@@ -96,7 +96,8 @@ impl Manifest {
             [MAGIC, format, sum] => (format.parse::<u32>().ok(), u64::from_str_radix(sum, 16).ok()),
             _ => (None, None),
         };
-        let format = format.ok_or_else(|| OpenError::corrupt(path, 0, "its first line is not a MANIFEST's"))?;
+        let format =
+            format.ok_or_else(|| OpenError::corrupt(path, 0, "its first line is not a MANIFEST's"))?;
         if format > FORMAT {
             return Err(OpenError::NewerFormat { file: path.to_path_buf(), found: format, known: FORMAT });
         }
@@ -127,8 +128,7 @@ impl Manifest {
         let dir = dir.to_path_buf();
         if (&self.lane, self.partition) != (&identity.lane, identity.partition) {
             let name = |lane: &str, partition| format!("lane {lane} partition {partition}");
-            let (stored, now) =
-                (name(&self.lane, self.partition), name(&identity.lane, identity.partition));
+            let (stored, now) = (name(&self.lane, self.partition), name(&identity.lane, identity.partition));
             return Err(OpenError::WrongShard { dir, stored, now });
         }
         if self.partitions != identity.partitions {
@@ -167,7 +167,12 @@ impl Manifest {
         if stored == now {
             return Ok(());
         }
-        Err(OpenError::ViewChanged { dir: PathBuf::from(dir), id, stored: stored.clone(), now: now.to_owned() })
+        Err(OpenError::ViewChanged {
+            dir: PathBuf::from(dir),
+            id,
+            stored: stored.clone(),
+            now: now.to_owned(),
+        })
     }
 
     /// Its topics as the API names them.

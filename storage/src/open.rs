@@ -61,7 +61,7 @@ fn is_new(dir: &Path) -> Result<bool, OpenError> {
     // What an opening that was cut off leaves, and what a new file system has.
     let nothing = [LOCK, "MANIFEST.tmp", "lost+found"];
     found.retain(|name| !nothing.contains(&name.as_str()));
-    found.sort_by_key(|name| segment::number_of(name).is_none());
+    found.sort_by_cached_key(|name| (segment::number_of(name).is_none(), name.clone()));
     match found.into_iter().next() {
         None => Ok(true),
         Some(found) => Err(OpenError::Foreign { dir: dir.to_path_buf(), found }),
@@ -79,6 +79,7 @@ fn lock(dir: &Path) -> Result<[File; 2], OpenError> {
             return Err(OpenError::Locked { dir: dir.to_path_buf() });
         }
     }
-    let same = fs::metadata(&path).is_ok_and(|now| locks[0].metadata().is_ok_and(|own| own.ino() == now.ino()));
+    let same =
+        fs::metadata(&path).is_ok_and(|now| locks[0].metadata().is_ok_and(|own| own.ino() == now.ino()));
     if same { Ok(locks) } else { Err(OpenError::Locked { dir: dir.to_path_buf() }) }
 }

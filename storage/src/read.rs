@@ -185,7 +185,10 @@ impl<'g> Version<'g> {
     /// If they are damaged.
     pub fn payload(&self) -> Result<Cow<'g, [u8]>, ReadError> {
         if self.record.header.codec != 0 {
-            return Err(self.record.segment.damaged(self.record.at, "a payload coding this version does not know"));
+            return Err(self
+                .record
+                .segment
+                .damaged(self.record.at, "a payload coding this version does not know"));
         }
         self.record.payload().map(Cow::Borrowed)
     }

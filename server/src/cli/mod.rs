@@ -13,12 +13,12 @@ mod get;
 mod history;
 mod inspect;
 mod output;
-mod pending;
 mod produce;
 mod push;
 mod reload;
 mod rows;
 mod serve;
+mod sources;
 mod status;
 mod topics;
 
@@ -27,6 +27,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::config::ConfigErrors;
+use crate::definitions::DefinitionErrors;
 use arguments::Connection;
 use output::BadInput;
 
@@ -127,10 +129,14 @@ fn failed(error: &anyhow::Error) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     eprintln!("forebay: {error:#}");
-    match error.chain().any(|cause| cause.is::<BadInput>()) {
+    match error.chain().any(is_bad_input) {
         true => ExitCode::from(2),
         false => ExitCode::FAILURE,
     }
+}
+
+fn is_bad_input(cause: &(dyn std::error::Error + 'static)) -> bool {
+    cause.is::<BadInput>() || cause.is::<ConfigErrors>() || cause.is::<DefinitionErrors>()
 }
 
 #[cfg(test)]
@@ -168,20 +174,47 @@ mod tests {
         lines.map(|line| line.split("   ").next().unwrap_or(&line).to_owned()).collect()
     }
 
+    /// The commands below a command that run something, each with its own examples.
+    fn all_examples(command: &clap::Command, all: &mut Vec<String>) {
+        let own = examples(command);
+        let is_ours = !["produce", "demo", "help"].contains(&command.get_name());
+        let shown_above =
+            command.get_name() == "list" || command.get_name() == "show" || command.get_name() == "create";
+        assert!(!own.is_empty() || !is_ours || shown_above, "{} has no example", command.get_name());
+        all.extend(own);
+        command.get_subcommands().for_each(|command| all_examples(command, all));
+    }
+
     #[test]
     fn every_example_in_the_help_is_a_command_that_parses() {
-        let command = Cli::command();
-        let mut all = examples(&command);
-        for subcommand in command.get_subcommands() {
-            let own = examples(subcommand);
-            let ours_to_write = !["produce", "demo"].contains(&subcommand.get_name());
-            assert!(!own.is_empty() || !ours_to_write, "{} has no example", subcommand.get_name());
-            all.extend(own);
-        }
+        let mut all = Vec::new();
+        all_examples(&Cli::command(), &mut all);
         for example in all {
             if let Err(error) = Cli::try_parse_from(words(&example)) {
                 panic!("{example}\n{error}");
             }
+        }
+    }
+
+    #[test]
+    fn wrong_usage_is_refused() {
+        for line in [
+            "forebay",
+            "forebay get c-1",
+            "forebay get --view v",
+            "forebay get c-1 --view v --service s",
+            "forebay get c-1 --view v --as-of yesterday",
+            "forebay push c-1",
+            "forebay push c-1 {}",
+            "forebay delete c-1",
+            "forebay check",
+            "forebay check a --config b",
+            "forebay history c-1 --view v --limit 0",
+            "forebay serve",
+            "forebay status --deadline 5",
+        ] {
+            let error = Cli::try_parse_from(words(line)).expect_err(line);
+            assert_eq!(error.exit_code(), 2, "{line}");
         }
     }
 

@@ -23,6 +23,8 @@ mod route;
 mod server;
 mod store;
 mod stream;
+#[cfg(test)]
+mod tests;
 mod typed;
 mod wait;
 

@@ -98,9 +98,10 @@ mod tests {
 
     #[test]
     fn entities_are_grouped_by_partition_and_duplicates_stay() {
-        let definition = super::super::testing::lane_definition("main");
+        let definitions = crate::definitions::parse(super::super::tests::DEFINITIONS).expect("good");
+        let definition = &definitions.lanes[0];
         let entities: Vec<Bytes> = (0..100).map(|i| Bytes::from(format!("e{}", i % 50))).collect();
-        let groups = group(&definition, 7, &entities);
+        let groups = group(definition, 7, &entities);
         assert_eq!(groups.iter().map(|group| group.rows.len()).sum::<usize>(), 100);
         for group in &groups {
             for row in &group.rows {

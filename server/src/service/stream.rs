@@ -2,7 +2,6 @@
 //! wait is answered as it is taken, the others are polled with it. So a caller that reads slowly is read slowly, memory
 //! is bounded by the waiting requests, and a caller that goes takes everything with it.
 
-use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context as Task, Poll};

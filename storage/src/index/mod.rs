@@ -91,7 +91,8 @@ impl Slot {
 
 impl Index {
     pub fn new() -> Index {
-        let region = |_| EpochCell::new(Directory { depth: 0, pages: vec![Arc::new(Page::new(0, FIRST_PAGE))] });
+        let region =
+            |_| EpochCell::new(Directory { depth: 0, pages: vec![Arc::new(Page::new(0, FIRST_PAGE))] });
         let regions: Box<[_]> = (0..1 << REGION_BITS).map(region).collect();
         let bytes = regions.len() * (Page::bytes_of(FIRST_PAGE) + size_of::<Directory>());
         Index { regions, keys: AtomicU64::new(0), bytes: AtomicU64::new(bytes as u64) }

@@ -41,7 +41,8 @@ impl Page {
     #[inline]
     fn probe(&self, key: Key) -> impl Iterator<Item = &Entry> {
         let mask = self.entries.len() - 1;
-        let entries = (0..self.entries.len()).map(move |step| &self.entries[(key.place as usize + step) & mask]);
+        let entries =
+            (0..self.entries.len()).map(move |step| &self.entries[(key.place as usize + step) & mask]);
         entries.take_while(|entry| entry.tag.load(Ordering::Acquire) != 0)
     }
 

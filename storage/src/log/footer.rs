@@ -103,7 +103,12 @@ pub(crate) struct Footer<'m> {
 }
 
 /// The bytes to put at the end of a segment.
-pub(crate) fn encode(segment: &Segment, summary: &Summary, entries: &[Entry], positions: &[Position]) -> Vec<u8> {
+pub(crate) fn encode(
+    segment: &Segment,
+    summary: &Summary,
+    entries: &[Entry],
+    positions: &[Position],
+) -> Vec<u8> {
     let mut out = vec![0; bytes(entries.len(), positions.len()) as usize];
     let (entry_bytes, rest) = out.split_at_mut(entries.len() * Entry::SIZE);
     for (entry, out) in entries.iter().zip(entry_bytes.chunks_exact_mut(Entry::SIZE)) {

@@ -177,7 +177,9 @@ fn take(bytes: &[u8], at: u64) -> Option<FrameRecord<'_>> {
 
 /// Writes the positions of all topics.
 pub(crate) fn encode_positions(positions: &[Position], out: &mut [u8]) {
-    for (topic, (position, out)) in positions.iter().zip(out.chunks_exact_mut(PositionEntry::SIZE)).enumerate() {
+    for (topic, (position, out)) in
+        positions.iter().zip(out.chunks_exact_mut(PositionEntry::SIZE)).enumerate()
+    {
         let Position { offset, ingest_time_ms } = *position;
         PositionEntry { topic: topic as u16, reserved: [0; 6], offset, ingest_time_ms }.encode(out);
     }

@@ -54,14 +54,27 @@ pub(crate) struct Segment {
 
 /// Path of a segment.
 pub(crate) fn path(dir: &Path, number: u32) -> PathBuf {
-    dir.join(format!("{number:06}.seg"))
+    dir.join(file_name(number))
+}
+
+fn file_name(number: u32) -> String {
+    format!("{number:06}.seg")
 }
 
 /// The number a file name stands for, if it is a segment's.
 pub(crate) fn number_of(name: &str) -> Option<u32> {
-    let digits = name.strip_suffix(".seg")?;
-    let all_digits = digits.len() >= 6 && digits.bytes().all(|byte| byte.is_ascii_digit());
-    digits.parse().ok().filter(|number| all_digits && *number > 0)
+    let number = name.strip_suffix(".seg")?.parse().ok().filter(|number| *number > 0)?;
+    (name == file_name(number)).then_some(number)
+}
+
+/// Numbers of the segment files of a directory, ascending.
+pub(crate) fn numbers(dir: &Path) -> io::Result<Vec<u32>> {
+    let mut numbers = Vec::new();
+    for entry in std::fs::read_dir(dir)? {
+        numbers.extend(number_of(&entry?.file_name().to_string_lossy()));
+    }
+    numbers.sort_unstable();
+    Ok(numbers)
 }
 
 impl SegmentHeader {
@@ -93,7 +106,11 @@ impl SegmentHeader {
     /// Reads and checks it.
     pub fn check(path: &Path, bytes: &[u8]) -> Result<SegmentHeader, OpenError> {
         if bytes.len() < Self::SIZE {
-            return Err(OpenError::corrupt(path, 0, "shorter than a segment's header: the file was truncated"));
+            return Err(OpenError::corrupt(
+                path,
+                0,
+                "shorter than a segment's header: the file was truncated",
+            ));
         }
         let header = Self::decode(bytes);
         if header.magic != MAGIC || header.sum != checksum(&bytes[..Self::SIZE - 8]) {
@@ -230,7 +247,8 @@ impl<'g> Record<'g> {
     pub fn payload(&self) -> Result<&'g [u8], ReadError> {
         let at = self.at + (RecordHeader::SIZE + self.entity.len()) as u64;
         let bytes = self.segment.map.get(at, self.header.payload_len as usize);
-        let bytes = bytes.ok_or_else(|| self.segment.damaged(self.at, "its payload is outside of the file"))?;
+        let bytes =
+            bytes.ok_or_else(|| self.segment.damaged(self.at, "its payload is outside of the file"))?;
         if record::short_sum(bytes) != self.header.payload_sum {
             return Err(self.segment.damaged(self.at, "the payload's checksum does not fit"));
         }

@@ -7,7 +7,6 @@
 
 mod scan;
 
-use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -48,8 +47,7 @@ pub(crate) struct Repaired {
 
 /// Reads the log; changes nothing.
 pub(crate) fn read(dir: &Path, manifest: &Manifest) -> Result<Recovered, OpenError> {
-    let last =
-        Last { sequence: 0, sum: 0, positions: vec![Position::NONE; manifest.topics.len()] };
+    let last = Last { sequence: 0, sum: 0, positions: vec![Position::NONE; manifest.topics.len()] };
     let mut recovered = Recovered {
         index: Index::new(),
         segments: Vec::new(),
@@ -82,8 +80,7 @@ fn open(dir: &Path, manifest: &Manifest, number: u32) -> Result<Arc<Segment>, Op
     let segment = Segment::open(&path, true)?;
     if segment.shard != manifest.shard.into_bytes() {
         let id = uuid::Uuid::from_bytes(segment.shard);
-        let detail =
-            format!("it belongs to shard {}, not to {}", id.simple(), manifest.shard.simple());
+        let detail = format!("it belongs to shard {}, not to {}", id.simple(), manifest.shard.simple());
         return Err(OpenError::corrupt(&path, 0, detail));
     }
     if segment.number != number {
@@ -105,18 +102,14 @@ fn open(dir: &Path, manifest: &Manifest, number: u32) -> Result<Arc<Segment>, Op
 /// Segment files the MANIFEST does not name. Older ones have expired. Newer ones were begun when a crash came, and
 /// have no frame; one that has says that the MANIFEST is not the newest.
 fn unnamed(dir: &Path, manifest: &Manifest) -> Result<Vec<u32>, OpenError> {
-    let mut numbers = Vec::new();
-    for entry in fs::read_dir(dir).map_err(OpenError::io(dir))? {
-        let name = entry.map_err(OpenError::io(dir))?.file_name();
-        let Some(number) = segment::number_of(&name.to_string_lossy()) else { continue };
-        let newest = manifest.last_segment.max(manifest.discarded_segment);
-        if number > newest && scan::has_frame(&segment::path(dir, number)) {
-            let path = segment::path(dir, number);
+    let mut numbers = segment::numbers(dir).map_err(OpenError::io(dir))?;
+    numbers.retain(|number| !(manifest.first_segment..=manifest.last_segment).contains(number));
+    let newest = manifest.last_segment.max(manifest.discarded_segment);
+    for number in numbers.iter().filter(|number| **number > newest) {
+        let path = segment::path(dir, *number);
+        if scan::has_frame(&path) {
             let detail = format!("the MANIFEST ends at segment {}: it is an old copy", manifest.last_segment);
             return Err(OpenError::corrupt(&path, FRAMES_AT, detail));
-        }
-        if number < manifest.first_segment || number > manifest.last_segment {
-            numbers.push(number);
         }
     }
     Ok(numbers)
@@ -171,8 +164,7 @@ impl Recovered {
                 let record = record.map_err(|at| {
                     OpenError::corrupt(&segment.path, at, "a record that is not whole in a frame that is")
                 })?;
-                let entry =
-                    Entry::new(xxhash_rust::xxh3::xxh3_128(record.entity), &record.header, record.at);
+                let entry = Entry::new(xxhash_rust::xxh3::xxh3_128(record.entity), &record.header, record.at);
                 segment.note_expiry(record.header.expiry_ms);
                 replay(&self.index, &segment, &entry);
                 active.entries.push(entry);
@@ -215,8 +207,8 @@ impl Recovered {
             let range = self.hidden_range(manifest, durable, hidden.as_ref());
             return Err(OpenError::corrupt(&active.segment.path, active.tail, format!("{why}; {range}")));
         }
-        self.unclean = active.segment.map.len() < active.segment.capacity()
-            || active.segment.has_written(active.tail);
+        self.unclean =
+            active.segment.map.len() < active.segment.capacity() || active.segment.has_written(active.tail);
         Ok(())
     }
 

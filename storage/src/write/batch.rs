@@ -62,7 +62,14 @@ pub(super) struct Head {
 }
 
 impl KeyState {
-    pub fn new(key: Key, entity_hash: u128, view: u16, old: Slot, head: Option<Head>, late: Location) -> Self {
+    pub fn new(
+        key: Key,
+        entity_hash: u128,
+        view: u16,
+        old: Slot,
+        head: Option<Head>,
+        late: Location,
+    ) -> Self {
         KeyState {
             key,
             entity_hash,
@@ -127,7 +134,14 @@ impl Batch {
     }
 
     /// Adds a record to the key at `at` in `keys`, or to a key that is new to the batch.
-    pub fn append(&mut self, known: Option<usize>, mut state: KeyState, put: &Put<'_>, header: RecordHeader, rank: Rank) {
+    pub fn append(
+        &mut self,
+        known: Option<usize>,
+        mut state: KeyState,
+        put: &Put<'_>,
+        header: RecordHeader,
+        rank: Rank,
+    ) {
         let at = Location::pending(self.buffer.len());
         self.records.push(Written { at: self.buffer.len() as u32, entity_hash: state.entity_hash });
         record::append(&mut self.buffer, &header, put.entity, put.payload);
@@ -199,7 +213,8 @@ impl Batch {
 
     /// Highest expiry of its records.
     pub fn max_expiry_ms(&self) -> i64 {
-        let expiries = self.records.iter().map(|written| self.header(Location::pending(written.at as usize)).expiry_ms);
+        let expiries =
+            self.records.iter().map(|written| self.header(Location::pending(written.at as usize)).expiry_ms);
         expiries.max().unwrap_or(i64::MIN)
     }
 }

@@ -184,13 +184,7 @@ impl ShardWriter {
     }
 
     /// What the index and the log have of a key.
-    fn load(
-        &self,
-        key: Key,
-        entity_hash: u128,
-        put: &Put<'_>,
-        guard: &Guard,
-    ) -> Result<KeyState, ReadError> {
+    fn load(&self, key: Key, entity_hash: u128, put: &Put<'_>, guard: &Guard) -> Result<KeyState, ReadError> {
         let found = chain::find(&self.shard, guard, key, put.entity, put.view)?;
         let Some(chain) = found else {
             return Ok(KeyState::new(key, entity_hash, put.view, Slot::NONE, None, Location::NONE));

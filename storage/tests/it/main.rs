@@ -1,0 +1,9 @@
+//! Tests of the storage engine through its public API, against a model of a few lines.
+
+mod bad_files;
+mod basics;
+mod inspection;
+mod model;
+mod promises;
+mod random;
+mod store;
