@@ -2,7 +2,9 @@
 //! socket: shards are filled by hand, as ingest would.
 
 mod bad_input;
+mod pace;
 mod reads;
+mod sockets;
 mod streams;
 mod waits;
 mod writes;

@@ -225,5 +225,5 @@ async fn a_lane_that_is_away_leaves_the_others_answered() {
     assert_eq!(statuses(&response.views[1].status), [ValueStatus::Present]);
     assert_eq!(response.unavailable.len(), 1);
     assert_eq!(response.unavailable[0].lane, "away");
-    assert!(response.unavailable[0].reason.contains("not on this server"));
+    assert!(response.unavailable[0].reason.contains("not here"));
 }
