@@ -76,7 +76,7 @@ async fn play(args: &Args) -> anyhow::Result<()> {
     screen.say("starting a stand-in for Kafka and a server ...");
     let stage = Stage::set().await?;
     let cast = Cast::start(&stage, args)?;
-    screen.introduce(&stage, &cast.first_entity().await?);
+    screen.introduce(&stage, &cast.sample_entity().await?);
     watch(args, &stage, &cast, &screen).await?;
     screen.say("letting the server catch up ...");
     let produced = cast.leave().await?;

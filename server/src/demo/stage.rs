@@ -65,10 +65,24 @@ impl Stage {
         let http = format!("http://{}", running.http);
         let client = Client::connect(ClientConfig::new([server.as_str()])).await?;
         let stage = Stage { bootstrap, server, http, client, running, _cluster: cluster, _files: files };
-        tokio::time::timeout(READY_TIMEOUT, stage.ready())
-            .await
-            .context("the server did not become ready")??;
+        match tokio::time::timeout(READY_TIMEOUT, stage.ready()).await {
+            Ok(outcome) => outcome?,
+            Err(_) => bail!("the server did not become ready: {}", stage.waits_for().await),
+        }
         Ok(stage)
+    }
+
+    /// Why it is not ready, for people.
+    async fn waits_for(&self) -> String {
+        let Ok(status) = self.status().await else { return "it does not answer".to_owned() };
+        let shard = |lane: &str, shard: &ShardStatus| {
+            format!("{lane}/{} {} {}", shard.partition, shard.state().as_str_name(), shard.reason)
+        };
+        let of_lane = |lane: &LaneStatus| match lane.shards.is_empty() {
+            true => format!("{} has no shards", lane.lane),
+            false => lane.shards.iter().map(|of| shard(&lane.lane, of)).collect::<Vec<_>>().join(", "),
+        };
+        status.lanes.iter().map(of_lane).collect::<Vec<_>>().join("; ")
     }
 
     async fn ready(&self) -> anyhow::Result<()> {
