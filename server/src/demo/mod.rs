@@ -76,7 +76,7 @@ async fn play(args: &Args) -> anyhow::Result<()> {
     screen.say("starting a stand-in for Kafka and a server ...");
     let stage = Stage::set().await?;
     let cast = Cast::start(&stage, args)?;
-    screen.introduce(&stage, &cast.first_entity().await?);
+    screen.introduce(&stage, &cast.sample_entity().await?);
     watch(args, &stage, &cast, &screen).await?;
     screen.say("letting the server catch up ...");
     let produced = cast.leave().await?;
@@ -98,7 +98,9 @@ async fn watch(args: &Args, stage: &Stage, cast: &Cast, screen: &Screen) -> anyh
     tokio::pin!(end);
     let interrupt = tokio::signal::ctrl_c();
     tokio::pin!(interrupt);
-    let mut seconds = tokio::time::interval(Duration::from_secs(1));
+    screen.begin(&stage.counts().await?, cast);
+    let second = Duration::from_secs(1);
+    let mut seconds = tokio::time::interval_at(tokio::time::Instant::now() + second, second);
     loop {
         tokio::select! {
             () = &mut end => return Ok(()),

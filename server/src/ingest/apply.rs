@@ -161,16 +161,20 @@ impl LaneThread {
     /// Waits for the dead letters, then commits every shard. Pauses ingest if either cannot be done now.
     pub(super) fn settle_and_commit(&mut self) {
         let settled = self.letters.is_settled() || self.letters.settle(LETTERS);
-        let failures = self.letters.take_failures();
-        self.run.lane.counters.dead_letter_failures.fetch_add(failures, Ordering::Relaxed);
-        if !settled {
-            let reason = self.letters.trouble();
-            return self.pause(reason);
+        self.count_letter_failures();
+        match settled {
+            true => drop(self.commit_shards()),
+            false => self.pause(self.letters.trouble()),
         }
-        self.commit_shards();
     }
 
-    fn commit_shards(&mut self) {
+    pub(super) fn count_letter_failures(&mut self) {
+        let failures = self.letters.take_failures();
+        self.run.lane.counters.dead_letter_failures.fetch_add(failures, Ordering::Relaxed);
+    }
+
+    /// Commits every shard; the dead letters are written. False if the disk has no room, and ingest waits.
+    pub(super) fn commit_shards(&mut self) -> bool {
         let mut newest = 0;
         let mut at = 0;
         while at < self.shards.len() {
@@ -178,13 +182,14 @@ impl LaneThread {
                 Ok(time) => newest = time.unwrap_or(0).max(newest),
                 Err(error) => match self.storage_failed(at, &error) {
                     Stop::Halted => continue,
-                    Stop::Paused => return,
+                    Stop::Paused => return false,
                 },
             }
             self.shards[at].check_ready();
             at += 1;
         }
         self.note_batch(newest);
+        true
     }
 
     /// For a moment when nothing must be left under way: commits what may be, and syncs.

@@ -14,6 +14,7 @@ use super::opening::{Bounds, Job, Opened, Opening, lost};
 use super::run::TopicsError;
 use super::shard::{Shard, Source};
 use crate::kafka::consumer::Place;
+use crate::kafka::topics::DescribeError;
 use crate::lane::{ShardHandle, ShardState, TopicProgress};
 
 /// While shards are still being opened, those that are open begin this long after the last that began: beginning drops
@@ -26,7 +27,9 @@ impl LaneThread {
         let wanted: BTreeSet<u32> = partitions.iter().map(|(_, partition)| *partition as u32).collect();
         tracing::info!(lane = self.run.name(), thread = self.number, partitions = ?wanted, "assigned");
         self.opening = None;
-        self.let_go_all_but(&wanted);
+        if !self.topics_are_missing(&wanted) {
+            self.let_go_all_but(&wanted);
+        }
         let (open, halted) = (&self.shards, &self.halted);
         let is_halted = |partition: &u32| halted.iter().any(|halted| halted.handle.partition == *partition);
         let job = |partition: u32| match open.iter().find(|shard| shard.partition == partition) {
@@ -45,6 +48,16 @@ impl LaneThread {
             Ok(opening) => self.opening = Some(opening),
             Err(error) => tracing::error!(lane = self.run.name(), %error, "no thread to open shards on"),
         }
+    }
+
+    /// Partitions of a topic that is gone are given to no one: then a shard that was not given back is not another's, and
+    /// stays to be seen.
+    fn topics_are_missing(&self, wanted: &BTreeSet<u32>) -> bool {
+        let kept = self.shards.iter().map(|shard| shard.partition);
+        let mut kept = kept.chain(self.halted.iter().map(|halted| halted.handle.partition));
+        let missing =
+            || matches!(self.run.check_topics(), Err(TopicsError::Later(DescribeError::Missing(_))));
+        kept.any(|partition| !wanted.contains(&partition)) && missing()
     }
 
     fn show_opening(&self, partition: u32) -> Arc<ShardHandle> {

@@ -2,6 +2,7 @@
 //! its loop; what it does with a batch is in `apply`, with an assignment in `assignment`, now and then in `upkeep`.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -54,8 +55,9 @@ pub struct Halted {
 
 /// Ingest waits: everything but consuming goes on.
 pub struct Pause {
-    pub(super) reason: String,
-    pub(super) look_again: Instant,
+    reason: String,
+    since: Instant,
+    look_again: Instant,
 }
 
 impl LaneThread {
@@ -167,28 +169,31 @@ impl LaneThread {
     pub(super) fn pause(&mut self, reason: String) {
         if self.pause.is_none() {
             tracing::warn!(lane = self.run.name(), reason, "ingest waits");
-            self.run.lane.counters.pauses.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            self.run.lane.counters.pauses.fetch_add(1, Ordering::Relaxed);
         }
         self.shards.iter().for_each(|shard| shard.handle.set_waits_for(Some(reason.clone())));
-        self.pause = Some(Pause { reason, look_again: Instant::now() + PAUSE });
+        let now = Instant::now();
+        let since = self.pause.as_ref().map_or(now, |pause| pause.since);
+        self.pause = Some(Pause { reason, since, look_again: now + PAUSE });
         self.consume();
     }
 
-    /// Goes on if the cause of the pause is gone.
+    /// Goes on if the cause of the pause is gone: letters are written, and every shard has room for its frame.
     fn try_resume(&mut self) {
+        let settled = self.letters.settle(Duration::ZERO);
         if self.pause.as_ref().is_none_or(|pause| Instant::now() < pause.look_again) {
-            self.letters.settle(Duration::ZERO);
             return;
         }
-        let before = self.pause.take();
-        self.settle_and_commit();
-        match (&self.pause, before) {
-            (None, Some(before)) => {
-                tracing::info!(lane = self.run.name(), waited_for = before.reason, "ingest goes on");
-                self.shards.iter().for_each(|shard| shard.handle.set_waits_for(None));
-                self.consume();
-            }
-            _ => tracing::debug!("ingest still waits"),
+        if !settled {
+            self.count_letter_failures();
+            return self.pause(self.letters.trouble());
+        }
+        if self.commit_shards() {
+            let Some(pause) = self.pause.take() else { return };
+            let waited_ms = pause.since.elapsed().as_millis() as u64;
+            tracing::info!(lane = self.run.name(), waited_for = pause.reason, waited_ms, "ingest goes on");
+            self.shards.iter().for_each(|shard| shard.handle.set_waits_for(None));
+            self.consume();
         }
     }
 
@@ -222,7 +227,8 @@ impl LaneThread {
         }
         for halted in std::mem::take(&mut self.halted) {
             if let Some(shard) = halted.shard {
-                shard.close(&self.run.lane, settled);
+                // Its letters may have been given up with it.
+                shard.close(&self.run.lane, false);
             }
         }
         tracing::info!(lane = self.run.name(), thread = thread::current().name(), "ingest stopped");
