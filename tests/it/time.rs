@@ -85,10 +85,13 @@ async fn history_agrees_with_the_model_for_random_ranges_and_pages() {
     for round in 0..200 {
         let entity = ENTITIES[round % 3];
         let known = past.known();
-        let (from, to) = (
+        let (mut from, mut to) = (
             past.random.random_bool(0.7).then(|| past.time()),
             past.random.random_bool(0.7).then(|| past.time()),
         );
+        if let (Some(low), Some(high)) = (from, to) {
+            (from, to) = (Some(low.min(high)), Some(low.max(high)));
+        }
         let asked = v1::GetHistoryRequest {
             entity: entity.to_vec().into(),
             view: "points".into(),
