@@ -22,9 +22,12 @@ use crate::v1::{
 };
 use crate::{ClientConfig, Error, Query, Rows, StreamHandle};
 
-/// Knowledge younger than this is not fetched again because of one more failed read.
-const FRESH: Duration = Duration::from_millis(100);
-/// The longest wait for one server's status.
+/// Knowledge younger than this is not fetched again because of one more failed read: while a server is down, reads of
+/// what the others have must not wait for it again and again.
+const FRESH: Duration = Duration::from_millis(500);
+/// The longest a read waits for fresh knowledge.
+const REFRESH_TIMEOUT: Duration = Duration::from_millis(250);
+/// The longest wait for one server's status otherwise.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A connection to all servers of a Forebay. Cheap to clone; clones share channels and knowledge.
@@ -169,9 +172,11 @@ impl Inner {
         self.topology.read().clone()
     }
 
-    /// The topology, fetched again unless somebody just did; the old one if nobody answers.
+    /// The topology, fetched again unless somebody just did; the old one if that takes too long or nobody answers.
     pub(crate) async fn refreshed(&self, deadline: Instant) -> Arc<Topology> {
-        let _ = self.fetch(deadline).await;
+        let deadline = deadline.min(Instant::now() + REFRESH_TIMEOUT);
+        // Each server's answer has this deadline; the wait for somebody else's fetch has a little more.
+        let _ = timeout_at(deadline + REFRESH_TIMEOUT, self.fetch_if_stale(deadline)).await;
         self.topology()
     }
 
@@ -245,12 +250,25 @@ impl Inner {
         lane.partition(entity).map(|partition| lane.owners(partition).to_vec()).unwrap_or_default()
     }
 
-    /// Fails only if no server answers; then the old knowledge stays.
-    async fn fetch(&self, deadline: Instant) -> Result<(), Error> {
-        let mut fetched = self.fetched.lock().await;
-        if fetched.is_some_and(|at| at.elapsed() < FRESH) {
-            return Ok(());
+    async fn fetch_if_stale(&self, deadline: Instant) -> Result<(), Error> {
+        let fetched = self.fetched.lock().await;
+        match *fetched {
+            Some(at) if at.elapsed() < FRESH => Ok(()),
+            _ => self.fetch_into(fetched, deadline).await,
         }
+    }
+
+    async fn fetch(&self, deadline: Instant) -> Result<(), Error> {
+        self.fetch_into(self.fetched.lock().await, deadline).await
+    }
+
+    /// Asks every server. Fails only if none answers; then the old knowledge stays. A server that has not answered by
+    /// the deadline has no shards until the next time.
+    async fn fetch_into(
+        &self,
+        mut fetched: tokio::sync::MutexGuard<'_, Option<Instant>>,
+        deadline: Instant,
+    ) -> Result<(), Error> {
         let deadline = deadline.min(Instant::now() + STATUS_TIMEOUT);
         let ask = |server: usize| async move {
             let status = self.get_status(server, GetStatusRequest::default(), deadline);
@@ -268,7 +286,8 @@ impl Inner {
         if let (true, Some(error)) = (said.is_empty(), errors.into_iter().next()) {
             return Err(error);
         }
-        *self.topology.write() = Arc::new(Topology::new(&said));
+        let topology = Topology::new(&self.topology(), &said);
+        *self.topology.write() = Arc::new(topology);
         *fetched = Some(Instant::now());
         Ok(())
     }

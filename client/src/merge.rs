@@ -266,7 +266,7 @@ mod tests {
         whole.place("s", &[0], &[1], answer("v", "a", &[10])).expect("fits");
         whole.unavailable("main", 3, "down".into());
         let whole = whole.finish();
-        assert_eq!(whole.views[0].status().nth(0).expect("a row"), Status::Unavailable);
+        assert_eq!(whole.views[0].status().next().expect("a row"), Status::Unavailable);
         assert_eq!(whole.views[0].status().nth(1).expect("a row"), Status::Present);
         assert_eq!(whole.unavailable[0].partition, 3);
     }

@@ -241,7 +241,10 @@ impl<'a, V: Via> Reading<'a, V> {
         if self.pending.iter().any(|shard| !self.untried(*shard).is_empty()) {
             return true;
         }
-        if failures > 1 || nobody_to_ask {
+        if nobody_to_ask {
+            return self.knows_more().await;
+        }
+        if failures > 1 {
             let pause = self.inner.config.retry.backoff(failures);
             if Instant::now() + pause >= self.deadline {
                 return false;
@@ -253,6 +256,12 @@ impl<'a, V: Via> Reading<'a, V> {
         if self.first_error.is_some() {
             self.tried.clear();
         }
+        self.pending.iter().any(|shard| !self.untried(*shard).is_empty())
+    }
+
+    /// Shards that no server has are not waited for, but asked for once more if somebody has them now.
+    async fn knows_more(&mut self) -> bool {
+        self.topology = self.inner.refreshed(self.deadline).await;
         self.pending.iter().any(|shard| !self.untried(*shard).is_empty())
     }
 

@@ -187,7 +187,7 @@ mod tests {
         let status = |lanes| GetStatusResponse { lanes, ..Default::default() };
         let zero = status(vec![lane_status("a", 8, &[0, 2, 4, 6]), lane_status("b", 8, &all)]);
         let one = status(vec![lane_status("a", 8, &[1, 3, 5, 7]), lane_status("b", 8, &[])]);
-        Topology::new(&[(0, zero, views.clone()), (1, one, views)])
+        Topology::new(&Topology::default(), &[(0, zero, views.clone()), (1, one, views)])
     }
 
     fn request(views: &[&str], entities: usize) -> GetFeaturesRequest {
@@ -224,7 +224,7 @@ mod tests {
         let all: Vec<u32> = (0..8).collect();
         let lanes = vec![lane_status("a", 8, &all), lane_status("b", 8, &all)];
         let status = GetStatusResponse { lanes, ..Default::default() };
-        let topology = Topology::new(&[(0, status, views)]);
+        let topology = Topology::new(&Topology::default(), &[(0, status, views)]);
         let request = request(&["b1", "a1"], 10);
         let split = Split::new(&topology, &request).expect("all is known");
         let parts = split.parts(&owners(&topology, &split));

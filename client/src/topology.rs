@@ -31,9 +31,11 @@ pub(crate) struct LaneMap {
 }
 
 impl Topology {
-    /// Puts together what each server (by its index) said.
-    pub(crate) fn new(said: &[(usize, GetStatusResponse, DescribeViewsResponse)]) -> Self {
-        let mut topology = Topology::default();
+    /// Puts together what each server (by its index) said. Lanes keep the numbers they had before, so that a read under
+    /// way can go on with newer knowledge.
+    pub(crate) fn new(before: &Topology, said: &[(usize, GetStatusResponse, DescribeViewsResponse)]) -> Self {
+        let lanes = before.lanes.iter().map(|lane| LaneMap::new(&lane.name)).collect();
+        let mut topology = Topology { lanes, ..Topology::default() };
         for (server, status, definitions) in said {
             for lane in &status.lanes {
                 topology.add_lane(*server, &status.instance, lane);
@@ -64,10 +66,13 @@ impl Topology {
 
     fn add_lane(&mut self, server: usize, instance: &str, status: &LaneStatus) {
         let at = self.lanes.iter().position(|lane| lane.name == status.lane).unwrap_or_else(|| {
-            self.lanes.push(LaneMap::new(status));
+            self.lanes.push(LaneMap::new(&status.lane));
             self.lanes.len() - 1
         });
         let lane = &mut self.lanes[at];
+        if status.partitioner == "crc32" {
+            lane.partitioner = Partitioner::Crc32;
+        }
         lane.grow(status.partitions);
         for shard in &status.shards {
             lane.add_shard(server, instance, shard);
@@ -95,14 +100,11 @@ impl Topology {
 }
 
 impl LaneMap {
-    fn new(status: &LaneStatus) -> Self {
-        let partitioner = match status.partitioner.as_str() {
-            "crc32" => Partitioner::Crc32,
-            _ => Partitioner::Murmur2,
-        };
+    /// Nothing but its name is known yet.
+    fn new(name: &str) -> Self {
         LaneMap {
-            name: status.lane.clone(),
-            partitioner,
+            name: name.to_owned(),
+            partitioner: Partitioner::Murmur2,
             partitions: 0,
             owners: Vec::new(),
             reasons: HashMap::new(),
@@ -210,10 +212,13 @@ pub(crate) mod tests {
     #[test]
     fn replicas_of_a_shard_are_all_its_owners() {
         let views = definitions(&[("v", "main")]);
-        let topology = Topology::new(&[
-            (0, status(vec![lane_status("main", 4, &[0, 1])]), views.clone()),
-            (1, status(vec![lane_status("main", 4, &[1, 2])]), views),
-        ]);
+        let topology = Topology::new(
+            &Topology::default(),
+            &[
+                (0, status(vec![lane_status("main", 4, &[0, 1])]), views.clone()),
+                (1, status(vec![lane_status("main", 4, &[1, 2])]), views),
+            ],
+        );
         let lane = topology.lane(topology.lane_of_view("v").expect("a lane"));
         assert_eq!(lane.owners(0), [0]);
         assert_eq!(lane.owners(1), [0, 1]);
@@ -228,18 +233,29 @@ pub(crate) mod tests {
         let mut lane = lane_status("main", 1, &[0]);
         lane.shards[0].state = ShardState::Halted.into();
         lane.shards[0].reason = "the log is gone".into();
-        let topology = Topology::new(&[(0, status(vec![lane]), definitions(&[("v", "main")]))]);
+        let topology =
+            Topology::new(&Topology::default(), &[(0, status(vec![lane]), definitions(&[("v", "main")]))]);
         assert!(topology.lane(0).owners(0).is_empty());
         assert_eq!(topology.lane(0).reason(0), "i has it HALTED the log is gone");
     }
 
     #[test]
+    fn a_lane_keeps_its_number_when_others_are_not_heard_of() {
+        let views = definitions(&[("v", "a"), ("w", "b")]);
+        let both = status(vec![lane_status("a", 1, &[0]), lane_status("b", 1, &[0])]);
+        let before = Topology::new(&Topology::default(), &[(0, both, views.clone())]);
+        let after = Topology::new(&before, &[(1, status(vec![lane_status("b", 1, &[0])]), views)]);
+        assert_eq!(before.lane_of_view("w"), after.lane_of_view("w"));
+        assert_eq!(after.lane(1).owners(0), [1]);
+        assert!(after.lane(0).owners(0).is_empty() && after.lane(0).partition(b"x").is_none());
+    }
+
+    #[test]
     fn a_service_without_version_is_its_highest() {
-        let topology = Topology::new(&[(
-            0,
-            status(vec![lane_status("main", 1, &[0])]),
-            definitions(&[("v", "main"), ("w", "main")]),
-        )]);
+        let topology = Topology::new(
+            &Topology::default(),
+            &[(0, status(vec![lane_status("main", 1, &[0])]), definitions(&[("v", "main"), ("w", "main")]))],
+        );
         assert_eq!(topology.service("s").map(<[_]>::len), Some(2));
         assert_eq!(topology.service("s@1").map(<[_]>::len), Some(1));
         assert!(topology.service("t").is_none());

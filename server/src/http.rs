@@ -49,12 +49,12 @@ fn router(context: Arc<Context>) -> Router {
         .with_state(context)
 }
 
-/// 200 when everything, or the lane of `?lane=`, is ready; else 503 with one reason a line.
+/// 200 when everything, or the lane of `?lane=`, is ready; else 503 with one reason a line; 404 if there is no such lane.
 async fn ready(State(context): State<Arc<Context>>, uri: Uri) -> (StatusCode, String) {
-    let reasons = not_ready(&context, lane_parameter(&uri));
-    match reasons.is_empty() {
-        true => (StatusCode::OK, "ready\n".into()),
-        false => (StatusCode::SERVICE_UNAVAILABLE, reasons.join("\n") + "\n"),
+    match not_ready(&context, lane_parameter(&uri)) {
+        None => (StatusCode::NOT_FOUND, "no such lane\n".into()),
+        Some(reasons) if reasons.is_empty() => (StatusCode::OK, "ready\n".into()),
+        Some(reasons) => (StatusCode::SERVICE_UNAVAILABLE, reasons.join("\n") + "\n"),
     }
 }
 

@@ -330,10 +330,11 @@ impl ShardHandle {
 
     /// The last offset of a topic known to be on stable storage, -1 if none.
     pub fn durable_offset(&self, topic: usize) -> i64 {
-        match (&self.reader, self.topics[topic].index) {
-            (Some(reader), Some(index)) => reader.durable(index).unwrap_or(-1),
-            _ => -1,
-        }
+        let (Some(reader), Some(index)) = (&self.reader, self.topics[topic].index) else { return -1 };
+        // Durable first: what is applied may grow between the two.
+        let (durable, applied) = (reader.durable(index), reader.applied(index));
+        // What was passed over after the last record needs no storing.
+        if durable == applied { self.applied_offset(topic) } else { durable.unwrap_or(-1) }
     }
 
     /// Whether reads may see what it has: READY, or stopped by its disk after it had been READY (what is there is

@@ -26,8 +26,8 @@
 //! | `forebay_durable_offset` | lane, partition, topic | last offset on stable storage, -1: none |
 //! | `forebay_end_offset` | lane, partition, topic | offset of the next message of the log, -1: not known |
 //! | `forebay_lag_offsets` | lane, partition, topic | messages between applied and end |
-//! | `forebay_rpc_seconds` | rpc | histogram: time in the handler; for StreamFeatures per request |
-//! | `forebay_rpc_failures_total` | rpc | calls that failed |
+//! | `forebay_request_seconds` | rpc | histogram: time in the handler; for StreamFeatures per request |
+//! | `forebay_request_failures_total` | rpc | calls that failed |
 //! | `process_resident_memory_bytes`, `process_cpu_seconds_total`, `process_open_fds` | | of this process |
 
 mod latency;
@@ -62,7 +62,7 @@ fn server(page: &mut Page, context: &Context) {
     page.family("forebay_ready", Kind::Gauge, "Whether every shard of the lane serves.");
     for lane in &context.lanes {
         let name = lane.definition.name.as_str();
-        let ready = not_ready(context, Some(name)).is_empty();
+        let ready = not_ready(context, Some(name)).is_some_and(|reasons| reasons.is_empty());
         page.sample("forebay_ready", &[("lane", name)], u8::from(ready));
     }
 }

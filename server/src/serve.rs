@@ -38,6 +38,7 @@ pub struct Running {
 pub async fn start(config: Config) -> anyhow::Result<Running> {
     let started = Instant::now();
     let loaded = definitions::load(&config.server.definitions)?;
+    service::check(&config)?;
     let grpc = bind(config.server.listen, "server.listen").await?;
     let http = bind(config.server.http_listen, "server.http_listen").await?;
     let lanes: Vec<_> = loaded.lanes.iter().cloned().map(|lane| Arc::new(Lane::new(lane))).collect();

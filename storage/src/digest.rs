@@ -31,7 +31,7 @@ fn current<'g>(pinned: &'g Pinned<'_>, slot: Slot) -> Result<Option<Record<'g>>,
 
 fn of_record(pinned: &Pinned<'_>, record: &Record<'_>) -> Result<u128, ReadError> {
     let header = &record.header;
-    let topic = &pinned.shard.topics[usize::from(header.topic)].name;
+    let topic = pinned.shard.topics.get(usize::from(header.topic)).map_or("", |topic| &topic.name);
     let mut hash = Xxh3::new();
     hash.update(&header.view.to_le_bytes());
     hash.update(&[header.entity_len]);

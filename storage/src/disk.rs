@@ -7,9 +7,14 @@ use std::path::Path;
 
 use rustix::fs::{FallocateFlags, FlockOperation, SeekFrom};
 
-/// Creates a file of zeros of a given size that cannot run out of disk later.
+/// Creates a file of zeros of a given size that cannot run out of disk later. One that is there is unlinked, not cut
+/// short: somebody may have it mapped.
 pub(crate) fn create(path: &Path, bytes: u64) -> io::Result<File> {
-    let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path)?;
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let file = OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
     allocate(&file, bytes)?;
     Ok(file)
 }

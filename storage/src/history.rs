@@ -19,6 +19,8 @@ pub struct History<'g> {
     walk: Walk<'g>,
 }
 
+// One per history read, on the stack: boxing the large one would cost more than it saves.
+#[allow(clippy::large_enum_variant)]
 enum Walk<'g> {
     Merging(Merge<'g>),
     Failed(ReadError),

@@ -15,6 +15,8 @@ mod digest;
 mod disk;
 mod error;
 mod expire;
+#[cfg(test)]
+mod failures;
 mod history;
 mod index;
 pub mod inspect;

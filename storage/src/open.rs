@@ -36,7 +36,7 @@ pub fn open(
     let stored = if new && is_new(dir)? { None } else { Some(Manifest::load(dir)?) };
     let mut manifest = stored.clone().unwrap_or_else(|| Manifest::new(identity));
     manifest.adopt(dir, identity)?;
-    let recovered = recover::read(dir, &manifest)?;
+    let recovered = recover::read(dir, &manifest, stored.as_ref().map_or(0, |stored| stored.topics.len()))?;
     let recovered = recovered.repair(dir, &mut manifest)?;
     if stored.as_ref() != Some(&manifest) {
         manifest.store(dir).map_err(OpenError::io(&dir.join(manifest::NAME)))?;
@@ -61,7 +61,7 @@ fn is_new(dir: &Path) -> Result<bool, OpenError> {
     // What an opening that was cut off leaves, and what a new file system has.
     let nothing = [LOCK, "MANIFEST.tmp", "lost+found"];
     found.retain(|name| !nothing.contains(&name.as_str()));
-    found.sort_by_key(|name| segment::number_of(name).is_none());
+    found.sort_by_cached_key(|name| (segment::number_of(name).is_none(), name.clone()));
     match found.into_iter().next() {
         None => Ok(true),
         Some(found) => Err(OpenError::Foreign { dir: dir.to_path_buf(), found }),

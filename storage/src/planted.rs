@@ -1,5 +1,5 @@
-//! Bugs put in on purpose, so that the crash harness can show it would notice them. `FOREBAY_PLANT` names one; without
-//! the feature `planted-bugs` every function here is a constant and the bugs are not in the program at all.
+//! Bugs put in on purpose, so that tests can show they would notice them. `FOREBAY_PLANT` names one; without the
+//! feature `planted-bugs` every function here is a constant and the bugs are not in the program at all.
 
 /// Every so many frames the planted bug strikes.
 #[cfg(feature = "planted-bugs")]
@@ -36,7 +36,7 @@ plants! {
     tombstones_lose_ties = "tombstone_tie";
     /// Data points at or below the position are applied again.
     replays = "replay";
-    /// Records are not compared with the entity asked for, nor verified.
+    /// Checksums of records are not looked at.
     skips_verify = "skip_verify";
 }
 
@@ -44,7 +44,7 @@ plants! {
 #[inline]
 pub(crate) fn drops_frame(sequence: u64) -> bool {
     #[cfg(feature = "planted-bugs")]
-    return planted("drop_frame") && sequence % EVERY == 0;
+    return planted("drop_frame") && sequence.is_multiple_of(EVERY);
     #[cfg(not(feature = "planted-bugs"))]
     {
         let _ = sequence;

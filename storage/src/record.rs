@@ -50,7 +50,7 @@ pub(crate) const ENTITY_LEN_AT: usize = 88;
 
 /// It was older than the current version when it came.
 pub(crate) const FLAG_LATE: u8 = 1;
-/// Its chain of currents has records of several topics, so ingest times may fall along it.
+/// In its chain of currents some version has an older one below it that was ingested later, by another topic's clock.
 pub(crate) const FLAG_MIXED: u8 = 2;
 
 /// Where a record is: segment number and byte. Later in the log is greater. 0 is nowhere.

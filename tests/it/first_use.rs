@@ -94,12 +94,16 @@ async fn statuses_say_why_there_is_no_value() {
     let now = event_now();
     bed.send(Record::new("stamp", &present, "{}").at(now)).await;
     bed.send(Record::tombstone("stamp", &deleted).at(now)).await;
-    // Its own TTL of 600 s has passed a second ago, and the lane remembers it for another hour.
-    let old = Record::new("stamp", &expired, r#"{"old":1}"#).at(now - 601_000);
-    bed.put(old.header("forebay-ttl-ms", "600000")).await;
+    let short = Record::new("stamp", &expired, r#"{"old":1}"#).at(now).header("forebay-ttl-ms", "3000");
+    bed.put(short).await;
     bed.settled().await;
     let asked = request("stamp", &[&present, &deleted, &expired, &unknown]);
-    let rows = bed.rows(asked.clone()).await;
+    let rows = eventually("its TTL passes", || async {
+        let rows = bed.rows(asked.clone()).await;
+        anyhow::ensure!(rows[2].status != Status::Present, "{rows:?}");
+        Ok(rows)
+    });
+    let rows = rows.await;
     let statuses: Vec<Status> = rows.iter().map(|row| row.status).collect();
     assert_eq!(statuses, [Status::Present, Status::Deleted, Status::Expired, Status::NotFound]);
     assert!(rows[2].json.is_empty() && rows[2].place.is_some(), "EXPIRED says when and where, and no value");

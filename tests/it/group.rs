@@ -111,7 +111,7 @@ async fn bad_50_a_server_that_does_not_hold_a_shard_says_so() {
     for partition in &ours {
         assert_eq!(answer.views[0].status[*partition as usize], Status::Unavailable as i32);
         let why = answer.unavailable.iter().find(|shard| shard.partition == *partition).expect("says why");
-        assert!(why.lane == "main" && why.reason.contains("not here"), "{why:?}");
+        assert!(why.lane == "main" && why.reason.contains("not on this server"), "{why:?}");
     }
     assert_eq!(answer.unavailable.len(), ours.len(), "each once");
     let asked = v1::GetHistoryRequest {

@@ -1,11 +1,11 @@
 //! `forebay check`: definitions and configuration, checked as a whole as a server would, with every error named.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
 use super::output::{self, BadInput};
-use super::pending as sources;
+use super::sources;
 use crate::definitions::Definitions;
 
 const EXAMPLES: &str = "\
@@ -31,14 +31,14 @@ pub struct Args {
 
 pub fn run(args: Args) -> anyhow::Result<()> {
     let checked = match (&args.path, &args.config) {
-        (Some(path), _) => definitions(path),
-        (None, Some(config)) => configuration(config),
+        (Some(path), _) => sources::definitions(path),
+        (None, Some(config)) => sources::both(config).map(|(_, definitions)| definitions),
         (None, None) => unreachable!("clap requires one of them"),
     };
     match checked {
         Ok(definitions) if args.json => Ok(output::json_line(&summary_json(&definitions))?),
         Ok(definitions) => Ok(output::line(summary(&definitions))?),
-        Err(errors) => {
+        Err(BadInput(errors)) => {
             if args.json {
                 let errors: Vec<&str> = errors.lines().collect();
                 output::json_line(&json!({"ok": false, "errors": errors}))?;
@@ -46,15 +46,6 @@ pub fn run(args: Args) -> anyhow::Result<()> {
             Err(BadInput(errors).into())
         }
     }
-}
-
-fn definitions(path: &Path) -> Result<Definitions, String> {
-    sources::load_definitions(path)
-}
-
-fn configuration(path: &Path) -> Result<Definitions, String> {
-    let config = sources::load_config(path)?;
-    definitions(&config.server.definitions)
 }
 
 fn summary(definitions: &Definitions) -> String {

@@ -14,12 +14,12 @@ use crate::clock::Clock;
 const EXAMPLES: &str = "\
 Examples:
   forebay get customer-1 --view modem_health
-  forebay get customer-1 customer-2 --view modem_health:snr,firmware --typed
+  forebay get customer-1 customer-2 --view modem_health:snr,firmware
   forebay get customer-1 --service experience@2 --json
   forebay get hex:00ff10 --view scans --as-of 2026-01-31T12:00:00Z
   forebay get customer-1 --view modem_health --max-staleness 2s
-Statuses: PRESENT, NULL, NOT_FOUND, EXPIRED, DELETED, INVALID (not of its declared type), UNAVAILABLE (its shard
-cannot answer; the reason is printed below and the exit code is 1).";
+Statuses: PRESENT, NULL, NOT_FOUND, EXPIRED, DELETED, INVALID (not of its declared type) and
+UNAVAILABLE (its shard cannot answer: the reason is printed last and the exit code is 1).";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
@@ -28,7 +28,7 @@ pub struct Args {
     /// Entity ids: text, or hex:... for bytes
     #[arg(required = true, value_parser = arguments::entity)]
     entities: Vec<Bytes>,
-    /// A view, whole or with fields (fields need --typed); may be given several times
+    /// A view, whole or with fields (which are typed); may be given several times
     #[arg(long, value_name = "VIEW[:FIELD,...]", value_parser = arguments::view, conflicts_with = "service")]
     view: Vec<ViewArgument>,
     /// A feature service: NAME for its highest version, or NAME@VERSION
@@ -72,7 +72,7 @@ fn query(args: &Args) -> Query {
     if let Some(service) = &args.service {
         query = query.feature_service(service);
     }
-    if args.typed {
+    if args.typed || args.view.iter().any(|view| !view.fields.is_empty()) {
         query = query.typed();
     }
     if let Some(as_of) = args.as_of {

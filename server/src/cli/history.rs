@@ -8,16 +8,18 @@ use super::arguments::{self, Connection, ViewArgument};
 use super::{output, rows};
 use crate::clock::Clock;
 
-/// Versions per page when all are wanted.
+/// Versions per call when all are wanted, and versions shown when nothing is said.
 const PAGE: u32 = 1_000;
+const FEW: u32 = 100;
 
 const EXAMPLES: &str = "\
 Examples:
   forebay history customer-1 --view modem_health
-  forebay history customer-1 --view modem_health:snr --typed --limit 10
+  forebay history customer-1 --view modem_health:snr --limit 10
   forebay history customer-1 --view modem_health --from 2026-01-31T00:00:00Z --to 2026-02-01T00:00:00Z --all
   forebay history customer-1 --view modem_health --all --json > versions.jsonl
-With --json each version is a line. Only views with history = \"full\" promise more than the current version.";
+With --json each version is a line. Only views with history = \"full\" promise more than the
+current version.";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
@@ -25,7 +27,7 @@ pub struct Args {
     /// Entity id: text, or hex:... for bytes
     #[arg(value_parser = arguments::entity)]
     entity: Bytes,
-    /// The view, whole or with fields (fields need --typed)
+    /// The view, whole or with fields (which are typed)
     #[arg(long, value_name = "VIEW[:FIELD,...]", value_parser = arguments::view)]
     view: ViewArgument,
     /// From this event time on: ms since the epoch, or RFC 3339
@@ -37,11 +39,11 @@ pub struct Args {
     /// Only what had arrived by this time
     #[arg(long, value_name = "TIME", value_parser = arguments::moment, allow_hyphen_values = true)]
     known_at: Option<i64>,
-    /// At most so many versions
-    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    limit: u32,
+    /// At most so many versions (default 100); with --all, so many per call
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=10_000), value_name = "COUNT")]
+    limit: Option<u32>,
     /// All versions, page by page
-    #[arg(long, conflicts_with = "limit")]
+    #[arg(long)]
     all: bool,
     /// Expired versions that are still stored, too
     #[arg(long)]
@@ -90,7 +92,8 @@ async fn page(
 }
 
 fn request(args: &Args) -> GetHistoryRequest {
-    let format = if args.typed { Format::Typed } else { Format::Json };
+    let typed = args.typed || !args.view.fields.is_empty();
+    let format = if typed { Format::Typed } else { Format::Json };
     GetHistoryRequest {
         entity: args.entity.clone(),
         view: args.view.view.clone(),
@@ -98,7 +101,7 @@ fn request(args: &Args) -> GetHistoryRequest {
         from_ms: args.from,
         to_ms: args.to,
         known_at_ms: args.known_at,
-        limit: if args.all { PAGE } else { args.limit },
+        limit: args.limit.unwrap_or(if args.all { PAGE } else { FEW }),
         format: format.into(),
         include_expired: args.include_expired,
         ..Default::default()

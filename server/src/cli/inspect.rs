@@ -9,7 +9,8 @@ const EXAMPLES: &str = "\
 Examples:
   forebay inspect data/shards/standard/0
   forebay inspect data/shards/standard/0 --json | jq 'select(.entity == \"customer-1\")'
-A damaged file is shown as far as it is whole; then the exit code is 1 and the error says where the damage is.";
+A damaged file is shown as far as it is whole; then the exit code is 1 and the error says where
+the damage is.";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]

@@ -13,12 +13,12 @@ mod get;
 mod history;
 mod inspect;
 mod output;
-mod pending;
 mod produce;
 mod push;
 mod reload;
 mod rows;
 mod serve;
+mod sources;
 mod status;
 mod topics;
 
@@ -27,6 +27,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::config::ConfigErrors;
+use crate::definitions::DefinitionErrors;
 use arguments::Connection;
 use output::BadInput;
 
@@ -127,10 +129,14 @@ fn failed(error: &anyhow::Error) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     eprintln!("forebay: {error:#}");
-    match error.chain().any(|cause| cause.is::<BadInput>()) {
+    match error.chain().any(is_bad_input) {
         true => ExitCode::from(2),
         false => ExitCode::FAILURE,
     }
+}
+
+fn is_bad_input(cause: &(dyn std::error::Error + 'static)) -> bool {
+    cause.is::<BadInput>() || cause.is::<ConfigErrors>() || cause.is::<DefinitionErrors>()
 }
 
 #[cfg(test)]

@@ -36,6 +36,9 @@ pub fn table(headings: &[&str]) -> Table {
         table.set_content_arrangement(ContentArrangement::Disabled);
     }
     table.set_header(headings.iter().map(|heading| heading.to_uppercase()));
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
     table
 }
 
@@ -95,6 +98,16 @@ pub fn id(bytes: &[u8]) -> String {
     match std::str::from_utf8(bytes) {
         Ok(text) if !text.starts_with("hex:") && !text.chars().any(char::is_control) => text.to_owned(),
         _ => format!("hex:{}", hex::encode(bytes)),
+    }
+}
+
+/// As `id`, cut where it would spoil a table.
+pub fn short_id(bytes: &[u8]) -> String {
+    const MOST: usize = 64;
+    let id = id(bytes);
+    match id.char_indices().nth(MOST) {
+        Some((cut, _)) => format!("{}... ({} bytes)", &id[..cut], bytes.len()),
+        None => id,
     }
 }
 
@@ -198,6 +211,8 @@ mod tests {
         assert_eq!(id(&[0xff, 0]), "hex:ff00");
         assert_eq!(id(b"a\nb"), "hex:610a62");
         assert_eq!(id(b"hex:1"), "hex:6865783a31", "reads back as the same id");
+        assert_eq!(short_id(b"c-1"), "c-1");
+        assert!(short_id(&[b'k'; 300]).ends_with("k... (300 bytes)"));
     }
 
     #[test]

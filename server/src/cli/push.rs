@@ -22,8 +22,9 @@ Examples:
   forebay push --view modem_health customer-1 '{\"ts\": 1769860800000, \"snr\": 31.5}' --wait
   forebay push --view wifi_scan customer-1 '{\"rssi\": -61}' --event-time 2026-01-31T12:00:00Z --ttl 1h
   forebay push --json < points.jsonl
-A line of standard input is {\"entity\": \"customer-1\", \"view\": \"modem_health\", \"json\": {...}}, optionally with
-\"event_time_ms\" and \"ttl_ms\"; --view is for lines that name none. Prints the positions written.";
+A line of standard input is {\"entity\": \"customer-1\", \"view\": \"modem_health\", \"json\": {...}},
+optionally with \"event_time_ms\" and \"ttl_ms\"; --view is for lines that name none. Prints the
+positions written.";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
@@ -151,7 +152,7 @@ async fn push(client: &Client, points: Vec<DataPoint>, wait: bool) -> anyhow::Re
 }
 
 /// Reads what was written, view by view, after its positions.
-async fn wait_for(
+pub(super) async fn wait_for(
     client: &Client,
     mut keys: Vec<(String, Bytes)>,
     receipt: &PushReceipt,

@@ -9,7 +9,8 @@ const EXAMPLES: &str = "\
 Examples:
   forebay reload --dry-run
   forebay reload
-A change that would break stored data or a reader is refused with all reasons, and the old definitions stay in force.";
+A change that would break stored data or a reader is refused with all reasons, and the old
+definitions stay in force.";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]

@@ -1,21 +1,22 @@
 //! `forebay serve`: checks the CPU and the configuration, starts the server, says where it listens, and stops it on
 //! SIGTERM or SIGINT.
 
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
 
 use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
-use super::output::{self, BadInput};
-use super::pending as sources;
+use super::{output, sources};
 
 const EXAMPLES: &str = "\
 Examples:
   forebay serve --config forebay.toml
   forebay serve --config /etc/forebay/forebay.toml --log-json
-The first line of standard output says where it listens, as JSON; logs go to standard error (RUST_LOG=debug for more).
-Every key of the configuration can be given as FOREBAY_<SECTION>_<KEY>, for example FOREBAY_SERVER_LISTEN.
+The first line of standard output says where it listens, as JSON; logs go to standard error
+(RUST_LOG=debug for more). Every key of the configuration can be given as FOREBAY_<SECTION>_<KEY>,
+for example FOREBAY_SERVER_LISTEN.
 SIGTERM or Ctrl-C stops it gracefully, a second one at once.";
 
 #[derive(Debug, clap::Args)]
@@ -31,13 +32,12 @@ pub struct Args {
 
 pub fn run(args: Args) -> anyhow::Result<()> {
     check_cpu()?;
-    let config = sources::load_config(&args.config).map_err(BadInput)?;
-    sources::load_definitions(&config.server.definitions).map_err(BadInput)?;
+    let config = sources::config(&args.config)?;
     start_log(args.log_json);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut signals = Signals::new()?;
-        let running = sources::start(config).await?;
+        let running = crate::serve::start(config).await?;
         output::json_line(&json!({
             "event": "listening",
             "grpc": running.grpc.to_string(),
@@ -46,7 +46,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         let name = signals.next().await;
         tracing::info!("{name}: stopping; once more to stop at once");
         tokio::select! {
-            () = running.stop() => Ok(()),
+            outcome = running.stop() => outcome,
             name = signals.next() => anyhow::bail!("{name} again: stopped at once"),
         }
     })
@@ -84,7 +84,9 @@ fn missing_features() -> Vec<&'static str> {
 
 fn start_log(json: bool) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let colours = std::io::stderr().is_terminal();
+    let log =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
     match json {
         true => log.json().init(),
         false => log.init(),

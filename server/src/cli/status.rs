@@ -34,7 +34,10 @@ pub async fn run(args: Args, connection: Connection) -> anyhow::Result<()> {
     let servers = client.status(&args.lane).await;
     match args.json {
         true => output::json_line(&json!({"servers": servers.iter().map(server_json).collect::<Vec<_>>()}))?,
-        false => servers.iter().try_for_each(|server| output::line(server_text(server)))?,
+        false => servers
+            .iter()
+            .filter(|server| server.status.is_ok() || servers.len() > 1)
+            .try_for_each(|server| output::line(server_text(server)))?,
     }
     let silent: Vec<_> = servers.iter().filter_map(|server| server.status.as_ref().err()).collect();
     match silent.first() {

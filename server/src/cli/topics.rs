@@ -9,8 +9,7 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::types::RDKafkaErrorCode;
 use serde_json::json;
 
-use super::output::{self, BadInput};
-use super::pending as sources;
+use super::{output, sources};
 use crate::definitions::Definitions;
 
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -19,8 +18,8 @@ const EXAMPLES: &str = "\
 Examples:
   forebay topics create --config forebay.toml
   forebay topics create --config forebay.toml --partitions 64 --replication 3
-Topics that exist stay as they are. All topics of a lane must have the same number of partitions; choose it for the
-years, for a change of it is a new lane.";
+Topics that exist stay as they are. All topics of a lane must have the same number of partitions;
+choose it for the years to come: to change it takes a new lane.";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
@@ -53,8 +52,7 @@ struct Create {
 
 pub async fn run(args: Args) -> anyhow::Result<()> {
     let Action::Create(args) = args.action;
-    let config = sources::load_config(&args.config).map_err(BadInput)?;
-    let definitions = sources::load_definitions(&config.server.definitions).map_err(BadInput)?;
+    let (config, definitions) = sources::both(&args.config)?;
     let admin: AdminClient<DefaultClientContext> =
         crate::kafka::producer_config(&config.kafka).create().context("the Kafka settings")?;
     let wanted = wanted(&definitions, args.partitions);

@@ -21,7 +21,7 @@ use super::stage::Stage;
 use crate::clock::Clock;
 use crate::mix::produce::send_paced;
 use crate::mix::sender::Sender;
-use crate::mix::{Kind, Mix, MixRecord, Random, Shares, Zipf};
+use crate::mix::{Kind, Mix, MixRecord, Random, STANDARD, Shares, VIEWS, Zipf};
 
 /// The view the prober writes and people are told to read.
 pub(super) const PROBED_VIEW: &str = "modem_signal";
@@ -51,7 +51,7 @@ pub(super) struct Cast {
     producer: JoinHandle<anyhow::Result<u64>>,
     prober: JoinHandle<anyhow::Result<u64>>,
     reader: JoinHandle<()>,
-    first_entity: watch::Receiver<Option<String>>,
+    sample_entity: watch::Receiver<Option<String>>,
 }
 
 /// What they leave behind.
@@ -74,7 +74,7 @@ impl Cast {
         let mut settings = ClientConfig::new();
         settings.set("bootstrap.servers", &stage.bootstrap);
         let sender = Sender::connect(&settings, "", None)?;
-        let (announce, first_entity) = watch::channel(None);
+        let (announce, sample) = watch::channel(None);
         let prober = Prober::new(&settings, stage.client.clone(), args)?;
         let (for_producer, for_prober, for_reader) = (shared.clone(), shared.clone(), shared.clone());
         let (mix, rate) = (Mix::new(args.seed, args.scale, SHARES), args.rate);
@@ -84,13 +84,13 @@ impl Cast {
             prober: tokio::spawn(async move { prober.probe(&for_prober, announce).await }),
             reader: tokio::spawn(async move { read(client, &for_reader).await }),
             shared,
-            first_entity,
+            sample_entity: sample,
         })
     }
 
-    /// An entity of [`PROBED_VIEW`] that can be read.
-    pub async fn first_entity(&self) -> anyhow::Result<String> {
-        let mut seen = self.first_entity.clone();
+    /// A customer of whom every view can be read.
+    pub async fn sample_entity(&self) -> anyhow::Result<String> {
+        let mut seen = self.sample_entity.clone();
         let found = timeout(Duration::from_secs(30), seen.wait_for(Option::is_some)).await;
         let found = found.ok().and_then(Result::ok).and_then(|entity| entity.clone());
         found.with_context(|| {
@@ -151,7 +151,10 @@ fn produce(mut mix: Mix, rate: u64, sender: &Sender, shared: &Shared) -> anyhow:
 struct Prober {
     producer: FutureProducer,
     client: Client,
+    /// Of any customer.
     mix: Mix,
+    /// One per customer view, all of them of the same customer: whom people are told to look at.
+    sample: Vec<Mix>,
 }
 
 impl Prober {
@@ -161,35 +164,59 @@ impl Prober {
         settings.set("partitioner", "murmur2_random").set("linger.ms", "0").set("enable.idempotence", "true");
         let producer = settings.create().context("a Kafka producer")?;
         let mix = Mix::new(!args.seed, args.scale, PLAIN).only(|view| view.name == PROBED_VIEW);
-        Ok(Prober { producer, client, mix })
+        // A population divided by so much is one customer.
+        let of_one = |view: &str| Mix::new(!args.seed, u64::MAX, PLAIN).only(|other| other.name == view);
+        let views = VIEWS.iter().filter(|view| view.lane == STANDARD);
+        let sample = views.map(|view| of_one(view.name)).collect();
+        Ok(Prober { producer, client, mix, sample })
     }
 
+    /// Probes until told to stop, the sample customer's views first and now and then again; gives how often it wrote.
     async fn probe(
         mut self,
         shared: &Shared,
         announce: watch::Sender<Option<String>>,
     ) -> anyhow::Result<u64> {
-        let (clock, mut turn, mut count) = (Clock::system(), interval(PROBE_EVERY), 0);
+        let mut turn = interval(PROBE_EVERY);
         turn.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        while !shared.stopped() {
-            turn.tick().await;
-            let started = Instant::now();
-            let record = self.mix.next(clock.now_ms()).clone();
-            let position = self.send(&record).await?;
-            count += 1;
-            shared.produced.fetch_add(1, Ordering::Relaxed);
-            let key = record.key.unwrap_or_default();
-            let answer = look(&self.client, &key, record.view, Some(position)).await;
-            let mut measures = shared.measures.lock();
-            match answer {
-                Ok(()) => {
-                    measures.readable.saturating_record(started.elapsed().as_micros() as u64);
-                    announce.send_if_modified(|first| announce_once(first, &key));
-                }
-                Err(error) => measures.fail(error),
+        let views = self.sample.len() as u64;
+        for count in 0.. {
+            if shared.stopped() {
+                return Ok(count);
+            }
+            if count > views {
+                turn.tick().await;
+            }
+            let record = self.next(count);
+            self.time(&record, shared).await?;
+            if count + 1 == views {
+                announce.send_replace(record.key.map(|key| String::from_utf8_lossy(&key).into_owned()));
             }
         }
-        Ok(count)
+        Ok(0)
+    }
+
+    fn next(&mut self, count: u64) -> MixRecord {
+        let (now_ms, views) = (Clock::system().now_ms(), self.sample.len() as u64);
+        match count {
+            _ if count < views => self.sample[count as usize].next(now_ms).clone(),
+            _ if count.is_multiple_of(4) => self.sample[(count / 4 % views) as usize].next(now_ms).clone(),
+            _ => self.mix.next(now_ms).clone(),
+        }
+    }
+
+    async fn time(&self, record: &MixRecord, shared: &Shared) -> anyhow::Result<()> {
+        let started = Instant::now();
+        let position = self.send(record).await?;
+        shared.produced.fetch_add(1, Ordering::Relaxed);
+        let key = record.key.as_deref().unwrap_or_default();
+        let answer = look(&self.client, key, record.view, Some(position)).await;
+        let mut measures = shared.measures.lock();
+        match answer {
+            Ok(()) => measures.readable.saturating_record(started.elapsed().as_micros() as u64),
+            Err(error) => measures.fail(error),
+        }
+        Ok(())
     }
 
     async fn send(&self, record: &MixRecord) -> anyhow::Result<OffsetVector> {
@@ -204,14 +231,6 @@ impl Prober {
         let (partitions, offsets) = (vec![at.partition as u32], vec![at.offset]);
         Ok(OffsetVector { topics: vec![TopicOffsets { topic: record.topic.into(), partitions, offsets }] })
     }
-}
-
-fn announce_once(first: &mut Option<String>, key: &[u8]) -> bool {
-    let unset = first.is_none();
-    if unset {
-        *first = Some(String::from_utf8_lossy(key).into_owned());
-    }
-    unset
 }
 
 /// Reads keys that were sent, the popular ones more often, and notes how long each read took.

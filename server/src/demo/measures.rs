@@ -17,7 +17,7 @@ pub(super) struct Measures {
 
 impl Default for Measures {
     fn default() -> Self {
-        let histogram = || Histogram::new(3).expect("3 significant digits are allowed");
+        let histogram = || Histogram::new_with_bounds(1, 60_000_000, 3).expect("good bounds");
         Measures { reads: histogram(), readable: histogram(), failed: 0, last_failure: String::new() }
     }
 }

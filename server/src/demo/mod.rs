@@ -25,6 +25,9 @@ use outcome::Outcome;
 use screen::Screen;
 use stage::Stage;
 
+/// Errors only, and none of what librdkafka says when its stand-in ends before it.
+const QUIET: &str = "error,rdkafka=off,librdkafka=off";
+
 const EXAMPLES: &str = "\
 Examples:
   forebay demo
@@ -61,7 +64,7 @@ fn seconds(text: &str) -> Result<Duration, String> {
 /// Runs the command; an error if the accounts do not balance.
 pub fn run(args: Args) -> anyhow::Result<()> {
     // Without a log of its own the demo shows errors only; RUST_LOG shows more. Fails if somebody has set one up.
-    let level = std::env::var("RUST_LOG").unwrap_or_else(|_| "error".into());
+    let level = std::env::var("RUST_LOG").unwrap_or_else(|_| QUIET.into());
     let _ = tracing_subscriber::fmt().with_env_filter(level).with_writer(std::io::stderr).try_init();
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting threads")?;
@@ -73,7 +76,7 @@ async fn play(args: &Args) -> anyhow::Result<()> {
     screen.say("starting a stand-in for Kafka and a server ...");
     let stage = Stage::set().await?;
     let cast = Cast::start(&stage, args)?;
-    screen.introduce(&stage, &cast.first_entity().await?);
+    screen.introduce(&stage, &cast.sample_entity().await?);
     watch(args, &stage, &cast, &screen).await?;
     screen.say("letting the server catch up ...");
     let produced = cast.leave().await?;
@@ -95,7 +98,9 @@ async fn watch(args: &Args, stage: &Stage, cast: &Cast, screen: &Screen) -> anyh
     tokio::pin!(end);
     let interrupt = tokio::signal::ctrl_c();
     tokio::pin!(interrupt);
-    let mut seconds = tokio::time::interval(Duration::from_secs(1));
+    screen.begin(&stage.counts().await?, cast);
+    let second = Duration::from_secs(1);
+    let mut seconds = tokio::time::interval_at(tokio::time::Instant::now() + second, second);
     loop {
         tokio::select! {
             () = &mut end => return Ok(()),

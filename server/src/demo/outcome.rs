@@ -103,7 +103,7 @@ impl Outcome {
         ];
         let mut table = Table::new();
         table.load_preset(presets::NOTHING);
-        rows.into_iter().for_each(|(name, value)| drop(table.add_row([name.to_owned(), value])));
+        table.add_rows(rows.map(|(name, value)| [name.to_owned(), value]));
         table.column_iter_mut().skip(1).for_each(|column| column.set_cell_alignment(CellAlignment::Right));
         table
     }

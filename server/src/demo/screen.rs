@@ -57,12 +57,19 @@ impl Screen {
             "A server is running on {server} (metrics on {}/metrics), fed from a stand-in for Kafka.\n\
              Try beside it:\n\n  \
              {program} get --server {server} {entity} --view {PROBED_VIEW}\n  \
-             {program} get --server {server} {entity} --service customer_experience --typed\n  \
+             {program} get --server {server} {entity} --service customer_experience@1 --typed\n  \
+             {program} history --server {server} {entity} --view {PROBED_VIEW} --limit 5\n  \
              {program} status --server {server}\n\n\
              Ctrl-C ends it.\n",
             stage.http
         );
         self.bar.suspend(|| println!("{text}"));
+    }
+
+    /// Rates count from here.
+    pub fn begin(&self, counts: &Counts, cast: &Cast) {
+        *self.before.lock() =
+            Before { elapsed: Duration::ZERO, produced: cast.produced(), applied: counts.applied };
     }
 
     /// The second's line.

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use forebay_client::v1::{GetStatusResponse, ShardState};
+use forebay_client::v1::{GetStatusResponse, LaneStatus, ShardState, ShardStatus};
 use forebay_client::{Client, ClientConfig};
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
@@ -65,10 +65,24 @@ impl Stage {
         let http = format!("http://{}", running.http);
         let client = Client::connect(ClientConfig::new([server.as_str()])).await?;
         let stage = Stage { bootstrap, server, http, client, running, _cluster: cluster, _files: files };
-        tokio::time::timeout(READY_TIMEOUT, stage.ready())
-            .await
-            .context("the server did not become ready")??;
+        match tokio::time::timeout(READY_TIMEOUT, stage.ready()).await {
+            Ok(outcome) => outcome?,
+            Err(_) => bail!("the server did not become ready: {}", stage.waits_for().await),
+        }
         Ok(stage)
+    }
+
+    /// Why it is not ready, for people.
+    async fn waits_for(&self) -> String {
+        let Ok(status) = self.status().await else { return "it does not answer".to_owned() };
+        let shard = |lane: &str, shard: &ShardStatus| {
+            format!("{lane}/{} {} {}", shard.partition, shard.state().as_str_name(), shard.reason)
+        };
+        let of_lane = |lane: &LaneStatus| match lane.shards.is_empty() {
+            true => format!("{} has no shards", lane.lane),
+            false => lane.shards.iter().map(|of| shard(&lane.lane, of)).collect::<Vec<_>>().join(", "),
+        };
+        status.lanes.iter().map(of_lane).collect::<Vec<_>>().join("; ")
     }
 
     async fn ready(&self) -> anyhow::Result<()> {
@@ -112,12 +126,14 @@ fn cluster() -> anyhow::Result<MockCluster<'static, DefaultProducerContext>> {
     Ok(cluster)
 }
 
-/// Writes the files a server is started with, and reads them as it would.
+/// Writes the files a server is started with, and reads them as it would. The stand-in answers a fetch that found nothing
+/// when its wait is over, not when something comes: hence the short wait.
 fn config(dir: &Path, bootstrap: &str) -> anyhow::Result<Config> {
     let toml = format!(
         "[server]\ninstance = \"demo\"\nlisten = \"127.0.0.1:0\"\nhttp_listen = \"127.0.0.1:0\"\n\
          definitions = \"definitions.toml\"\n\
          [kafka]\nbootstrap = \"{bootstrap}\"\ngroup = \"forebay-demo\"\n\
+         [kafka.consumer]\n\"fetch.wait.max.ms\" = \"5\"\n\
          [storage]\ndir = \"data\"\nsegment = \"16MiB\"\n"
     );
     let file = dir.join("forebay.toml");
@@ -133,7 +149,7 @@ fn halted(status: &GetStatusResponse) -> Option<&str> {
 }
 
 fn all_ready(status: &GetStatusResponse) -> bool {
-    let ready = |lane: &forebay_client::v1::LaneStatus| {
+    let ready = |lane: &LaneStatus| {
         lane.shards.len() == PARTITIONS as usize
             && lane.shards.iter().all(|shard| shard.state() == ShardState::Ready)
     };

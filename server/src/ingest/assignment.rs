@@ -171,17 +171,22 @@ impl LaneThread {
     /// Notes where the logs are. A topic new to the shard begins where its log begins.
     fn install(&mut self, at: usize, bounds: &[Bounds]) {
         let shard = &mut self.shards[at];
-        shard.handle.set_waits_for(None);
+        let waits_for = self.pause.as_ref().map(|pause| pause.reason.clone());
+        shard.handle.set_waits_for(waits_for);
         for (topic, bounds) in bounds.iter().enumerate() {
             shard.handle.topics[topic].end_offset.fetch_max(bounds.end, Ordering::AcqRel);
             if let Err(error) = shard.pass_to(topic, bounds.low) {
                 tracing::warn!(partition = shard.partition, %error, "position not noted");
             }
         }
-        if let Err(error) = shard.commit(&self.run.lane.counters) {
-            self.storage_failed(at, &error);
-        } else {
-            shard.check_ready();
+        // While dead letters are not written, what a shard kept from before the rebalance must not be committed.
+        let committed = match self.letters.is_settled() {
+            true => shard.commit(&self.run.lane.counters).map(drop),
+            false => Ok(()),
+        };
+        match committed {
+            Ok(()) => shard.check_ready(),
+            Err(error) => drop(self.storage_failed(at, &error)),
         }
     }
 

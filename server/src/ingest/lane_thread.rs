@@ -63,7 +63,7 @@ pub struct Halted {
 
 /// Ingest waits: everything but consuming goes on.
 pub struct Pause {
-    reason: String,
+    pub(super) reason: String,
     since: Instant,
     look_again: Instant,
 }

@@ -67,7 +67,9 @@ impl LaneThread {
             self.upkeep.offsets_said = now;
             self.commit_offsets(false);
         }
-        if now.duration_since(self.upkeep.expired) >= EXPIRE_EVERY {
+        // Expiring commits what is under way, which must not be while its dead letters are not written.
+        let settled = self.pause.is_none() && self.letters.is_settled();
+        if settled && now.duration_since(self.upkeep.expired) >= EXPIRE_EVERY {
             self.upkeep.expired = now;
             self.expire();
         }

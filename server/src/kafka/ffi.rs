@@ -290,8 +290,13 @@ pub struct Described {
     pub found: Result<([u8; 16], u32), (RDKafkaRespErr, String)>,
 }
 
-/// Asks the broker to describe topics.
-pub fn describe(consumer: &Consumer, names: &[&str], timeout: Duration) -> Result<Vec<Described>, String> {
+/// Asks one broker to describe topics; without one, the controller.
+pub fn describe(
+    consumer: &Consumer,
+    broker: Option<i32>,
+    names: &[&str],
+    timeout: Duration,
+) -> Result<Vec<Described>, String> {
     let names: Vec<CString> = names.iter().filter_map(|name| CString::new(*name).ok()).collect();
     let mut pointers: Vec<*const c_char> = names.iter().map(|name| name.as_ptr()).collect();
     let timeout_ms = timeout.as_millis() as i32;
@@ -302,6 +307,9 @@ pub fn describe(consumer: &Consumer, names: &[&str], timeout: Duration) -> Resul
         let options =
             rd::rd_kafka_AdminOptions_new(client, rd::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS);
         rd::rd_kafka_AdminOptions_set_request_timeout(options, timeout_ms, ptr::null_mut(), 0);
+        if let Some(broker) = broker {
+            rd::rd_kafka_AdminOptions_set_broker(options, broker, ptr::null_mut(), 0);
+        }
         let queue = rd::rd_kafka_queue_new(client);
         rd::rd_kafka_DescribeTopics(client, collection, options, queue);
         let event = rd::rd_kafka_queue_poll(queue, timeout_ms + 500);

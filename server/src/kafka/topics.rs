@@ -47,7 +47,9 @@ impl TopicAdmin {
     pub fn describe(&self, names: &[&str], timeout: Duration) -> Result<Vec<TopicFacts>, DescribeError> {
         // Errors of this client are of no interest to anyone, and would pile up on its queue.
         while self.consumer.poll(Duration::ZERO).is_some() {}
-        let described = ffi::describe(&self.consumer, names, timeout);
+        // Any broker knows; librdkafka would ask the controller, which a stand-in for Kafka does not have.
+        let broker = names.first().and_then(|name| self.any_broker(name, timeout));
+        let described = ffi::describe(&self.consumer, broker, names, timeout);
         let described = described.map_err(|text| {
             DescribeError::Unreachable(format!("Kafka does not describe the topics: {text}"))
         })?;
@@ -56,6 +58,11 @@ impl TopicAdmin {
             found.map(facts).unwrap_or_else(|| Err(DescribeError::Missing((*name).into())))
         };
         names.iter().map(find).collect()
+    }
+
+    fn any_broker(&self, topic: &str, timeout: Duration) -> Option<i32> {
+        let metadata = self.consumer.fetch_metadata(Some(topic), timeout).ok()?;
+        metadata.brokers().first().map(|broker| broker.id())
     }
 
     /// First offset of a partition's log and the offset its next record will have (of committed ones).

@@ -69,14 +69,18 @@ pub fn observe(rpc: Rpc, started: Instant, succeeded: bool) {
 }
 
 pub(super) fn write(page: &mut Page) {
-    page.family("forebay_rpc_seconds", Kind::Histogram, "Time in the handler of a call or stream request.");
+    page.family(
+        "forebay_request_seconds",
+        Kind::Histogram,
+        "Time in the handler of a call or stream request.",
+    );
     for (rpc, name) in RPCS {
-        page.histogram("forebay_rpc_seconds", &[("rpc", name)], &merged(rpc), 1e9);
+        page.histogram("forebay_request_seconds", &[("rpc", name)], &merged(rpc), 1e9);
     }
-    page.family("forebay_rpc_failures_total", Kind::Counter, "Calls and stream requests that failed.");
+    page.family("forebay_request_failures_total", Kind::Counter, "Calls and stream requests that failed.");
     for (rpc, name) in RPCS {
         let failures = MEASURED.failures[rpc as usize].load(Ordering::Relaxed);
-        page.sample("forebay_rpc_failures_total", &[("rpc", name)], failures);
+        page.sample("forebay_request_failures_total", &[("rpc", name)], failures);
     }
 }
 

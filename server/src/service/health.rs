@@ -16,30 +16,25 @@ const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// The services whose health is readiness; "" stands for the server as a whole.
 const READS: [&str; 2] = ["", "forebay.v1.FeatureStore"];
 
-/// What is not ready, one line each; empty: all of it is. With `lane` of that lane only.
-pub fn not_ready(context: &Context, lane: Option<&str>) -> Vec<String> {
-    let chosen: Vec<&Arc<Lane>> =
-        context.lanes.iter().filter(|known| lane.is_none_or(|name| known.definition.name == name)).collect();
+/// What is not ready, one line each; empty: all of it is. With `lane` of that lane only; `None` if there is no such lane.
+pub fn not_ready(context: &Context, lane: Option<&str>) -> Option<Vec<String>> {
     match lane {
-        Some(name) if chosen.is_empty() => vec![format!("no lane {name:?} here")],
-        _ => chosen.into_iter().flat_map(|lane| lane_not_ready(lane)).collect(),
+        None => Some(context.lanes.iter().flat_map(|lane| lane_not_ready(lane)).collect()),
+        Some(name) => context.lane(name).map(|lane| lane_not_ready(lane)),
     }
 }
 
 fn lane_not_ready(lane: &Lane) -> Vec<String> {
-    let name = &lane.definition.name;
-    let shards = lane.shards();
-    if let Some(trouble) = lane.trouble() {
-        return vec![format!("lane {name}: {trouble}")];
-    }
-    if lane.partition_count().is_none() {
-        return vec![format!("lane {name}: Kafka has not told the partitions of its topics yet")];
-    }
-    if shards.is_empty() {
-        return vec![format!("lane {name}: the consumer group has given this server no shard")];
+    let (name, shards) = (&lane.definition.name, lane.shards());
+    let mut reasons: Vec<String> = lane.trouble().into_iter().collect();
+    if reasons.is_empty() && lane.partition_count().is_none() {
+        reasons.push("Kafka has not told the partitions of its topics yet".into());
+    } else if reasons.is_empty() && shards.is_empty() {
+        reasons.push("the consumer group has given this server no shard".into());
     }
     let waiting = shards.iter().filter(|shard| shard.state() != ShardState::Ready);
-    waiting.map(|shard| shard_not_ready(name, shard)).collect()
+    let lane = reasons.into_iter().map(|reason| format!("lane {name}: {reason}"));
+    lane.chain(waiting.map(|shard| shard_not_ready(name, shard))).collect()
 }
 
 fn shard_not_ready(lane: &str, shard: &ShardHandle) -> String {
@@ -50,7 +45,7 @@ fn shard_not_ready(lane: &str, shard: &ShardHandle) -> String {
 pub(super) async fn report(context: Arc<Context>, reporter: HealthReporter) {
     let mut told = None;
     loop {
-        let ready = not_ready(&context, None).is_empty();
+        let ready = context.lanes.iter().all(|lane| lane_not_ready(lane).is_empty());
         if told != Some(ready) {
             let status = if ready { ServingStatus::Serving } else { ServingStatus::NotServing };
             set(&reporter, status).await;

@@ -39,7 +39,7 @@ use crate::definitions::SharedDefinitions;
 use crate::lane::Lane;
 
 pub use health::not_ready;
-pub use server::serve;
+pub use server::{check, serve};
 
 /// What every handler works with; one for the life of the process.
 pub struct Context {

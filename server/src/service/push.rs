@@ -34,7 +34,7 @@ pub(super) async fn push(
 fn outgoing(context: &Context, points: Vec<DataPoint>) -> Result<Vec<Outgoing>, Status> {
     let max = context.config.read.max_entities;
     match points.len() {
-        0 => return Err(invalid("data_points: none given")),
+        0 => return Err(invalid("data_points: none given; name at least one data point")),
         count if count > max => {
             return Err(invalid(format!("data_points: {count} given, at most {max} are allowed")));
         }

@@ -18,7 +18,7 @@ use tonic_reflection::server::v1::{ServerReflection, ServerReflectionServer};
 use super::admin::AdminService;
 use super::store::FeatureStoreService;
 use super::{Context, health, listen};
-use crate::config::TlsConfig;
+use crate::config::{Config, TlsConfig};
 
 /// How long a stop waits for calls and streams under way.
 const STOP_BOUND: Duration = Duration::from_secs(2);
@@ -54,6 +54,12 @@ pub async fn serve(
         tracing::info!("gRPC: calls still under way at the stop were ended");
     }
     Ok(())
+}
+
+/// Refuses what `serve` could not serve with: TLS files that cannot be read or used. To be asked before anything is
+/// started.
+pub fn check(config: &Config) -> anyhow::Result<()> {
+    builder(config.server.tls.as_ref()).map(drop)
 }
 
 fn store(context: &Arc<Context>, stopping: watch::Receiver<bool>) -> FeatureStoreServer<FeatureStoreService> {

@@ -31,6 +31,8 @@ pub(super) struct Answers<S = Streaming<StreamFeaturesRequest>> {
     waiting: FuturesUnordered<BoxFuture<'static, StreamFeaturesResponse>>,
     /// Completes with what the stream ends with before its time: the server stops, or the stream's deadline passed.
     end: BoxFuture<'static, Status>,
+    /// That `end` has completed: it is not to be polled again.
+    ended: bool,
     /// What to end with once nothing waits any more.
     last: Option<Status>,
 }
@@ -44,7 +46,8 @@ impl<S: Stream<Item = Result<StreamFeaturesRequest, Status>> + Unpin> Answers<S>
         stopping: watch::Receiver<bool>,
     ) -> Answers<S> {
         let end = Box::pin(ending(deadline, stopping));
-        Answers { context, requests: Some(requests), waiting: FuturesUnordered::new(), end, last: None }
+        let (requests, waiting) = (Some(requests), FuturesUnordered::new());
+        Answers { context, requests, waiting, end, ended: false, last: None }
     }
 
     /// Answers a request, or lets it wait.
@@ -102,9 +105,10 @@ impl<S: Stream<Item = Result<StreamFeaturesRequest, Status>> + Unpin> Stream for
 
     fn poll_next(mut self: Pin<&mut Self>, task: &mut Task<'_>) -> Poll<Option<Self::Item>> {
         let this = &mut *self;
-        if this.requests.is_some()
+        if !this.ended
             && let Poll::Ready(status) = this.end.as_mut().poll(task)
         {
+            this.ended = true;
             this.close(Some(status));
             this.waiting.clear();
         }

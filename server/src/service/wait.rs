@@ -115,9 +115,6 @@ impl Terms {
         let Some(allowed) = self.max_staleness_ms else { return Gate::Open(shard) };
         match shard.staleness_ms(now_ms) {
             behind if behind <= allowed => Gate::Open(shard),
-            u64::MAX => {
-                Gate::Closed(format!("behind its logs by an unknown time; max_staleness_ms is {allowed}"))
-            }
             behind => Gate::Closed(format!("{behind} ms behind its logs; max_staleness_ms is {allowed}")),
         }
     }
@@ -181,9 +178,13 @@ fn unknown_topic(context: &Context, name: &str) -> Status {
 }
 
 fn absent(lane: &Lane) -> String {
-    match lane.partition_count() {
-        Some(_) => "not on this server; GetStatus of the group's servers tells which has it".into(),
-        None => "partitions not known yet: Kafka has not answered; try again soon".into(),
+    match (lane.trouble(), lane.partition_count()) {
+        (Some(trouble), _) => trouble,
+        (None, Some(_)) => {
+            "not here: the shard is not on this server; GetStatus of the group's servers tells which has it"
+                .into()
+        }
+        (None, None) => "not here yet: Kafka has not told the topics' partitions; try again soon".into(),
     }
 }
 

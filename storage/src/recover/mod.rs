@@ -7,7 +7,6 @@
 
 mod scan;
 
-use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -35,6 +34,7 @@ pub(crate) struct Recovered {
     remove: Vec<u32>,
     /// The active segment has other bytes than zeros after its last frame, or is too short.
     unclean: bool,
+    stored_topics: usize,
 }
 
 /// What the log says, now that the files agree.
@@ -46,8 +46,8 @@ pub(crate) struct Repaired {
     pub last: Last,
 }
 
-/// Reads the log; changes nothing.
-pub(crate) fn read(dir: &Path, manifest: &Manifest) -> Result<Recovered, OpenError> {
+/// Reads the log; changes nothing. `stored_topics` is how many topics the MANIFEST had before this opening.
+pub(crate) fn read(dir: &Path, manifest: &Manifest, stored_topics: usize) -> Result<Recovered, OpenError> {
     let last = Last { sequence: 0, sum: 0, positions: vec![Position::NONE; manifest.topics.len()] };
     let mut recovered = Recovered {
         index: Index::new(),
@@ -57,6 +57,7 @@ pub(crate) fn read(dir: &Path, manifest: &Manifest) -> Result<Recovered, OpenErr
         footers: Vec::new(),
         remove: unnamed(dir, manifest)?,
         unclean: false,
+        stored_topics,
     };
     let named = manifest.first_segment..=manifest.last_segment;
     let segments = named.map(|number| open(dir, manifest, number)).collect::<Result<Vec<_>, _>>()?;
@@ -103,18 +104,14 @@ fn open(dir: &Path, manifest: &Manifest, number: u32) -> Result<Arc<Segment>, Op
 /// Segment files the MANIFEST does not name. Older ones have expired. Newer ones were begun when a crash came, and
 /// have no frame; one that has says that the MANIFEST is not the newest.
 fn unnamed(dir: &Path, manifest: &Manifest) -> Result<Vec<u32>, OpenError> {
-    let mut numbers = Vec::new();
-    for entry in fs::read_dir(dir).map_err(OpenError::io(dir))? {
-        let name = entry.map_err(OpenError::io(dir))?.file_name();
-        let Some(number) = segment::number_of(&name.to_string_lossy()) else { continue };
-        let newest = manifest.last_segment.max(manifest.discarded_segment);
-        if number > newest && scan::has_frame(&segment::path(dir, number)) {
-            let path = segment::path(dir, number);
+    let mut numbers = segment::numbers(dir).map_err(OpenError::io(dir))?;
+    numbers.retain(|number| !(manifest.first_segment..=manifest.last_segment).contains(number));
+    let newest = manifest.last_segment.max(manifest.discarded_segment);
+    for number in numbers.iter().filter(|number| **number > newest) {
+        let path = segment::path(dir, *number);
+        if scan::has_frame(&path) {
             let detail = format!("the MANIFEST ends at segment {}: it is an old copy", manifest.last_segment);
             return Err(OpenError::corrupt(&path, FRAMES_AT, detail));
-        }
-        if number < manifest.first_segment || number > manifest.last_segment {
-            numbers.push(number);
         }
     }
     Ok(numbers)
@@ -141,14 +138,15 @@ impl Recovered {
         let trusted = Footer::of(&segment)
             .filter(|footer| sealed && footer.summary.last_sequence <= manifest.durable_sequence);
         match trusted {
-            Some(footer) => self.take_footer(&segment, &footer),
+            Some(footer) => self.take_footer(&segment, &footer)?,
             None => self.take_frames(segment, manifest)?,
         }
         Ok(true)
     }
 
     /// Takes what a footer says: all of the segment was synced, so the footer speaks for the frames.
-    fn take_footer(&mut self, segment: &Arc<Segment>, footer: &Footer<'_>) {
+    fn take_footer(&mut self, segment: &Arc<Segment>, footer: &Footer<'_>) -> Result<(), OpenError> {
+        self.check_topics(segment, footer.summary.frames_end, footer.positions().len())?;
         segment.note_expiry(footer.summary.max_expiry_ms);
         segment.map.advise_random();
         for entry in footer.entries() {
@@ -159,12 +157,14 @@ impl Recovered {
         let positions = self.last.positions.clone();
         let (segment, tail) = (segment.clone(), footer.summary.frames_end);
         self.active = Some(Active { segment, tail, entries: footer.entries().collect(), positions });
+        Ok(())
     }
 
     /// Takes frame after frame, as long as each is whole and follows the one before.
     fn take_frames(&mut self, segment: Arc<Segment>, manifest: &Manifest) -> Result<(), OpenError> {
         let mut active = Active::new(segment.clone(), manifest.topics.len());
         while let Ok(frame) = scan::next(&segment, active.tail, &self.last) {
+            self.check_topics(&segment, frame.at, usize::from(frame.header.topic_count))?;
             for record in frame.records() {
                 let record = record.map_err(|at| {
                     OpenError::corrupt(&segment.path, at, "a record that is not whole in a frame that is")
@@ -181,6 +181,18 @@ impl Recovered {
         active.positions.clone_from(&self.last.positions);
         self.active = Some(active);
         Ok(())
+    }
+
+    /// A topic's number is its place in the MANIFEST: one with fewer topics would give records to other topics.
+    fn check_topics(&self, segment: &Segment, at: u64, topics: usize) -> Result<(), OpenError> {
+        if topics <= self.stored_topics {
+            return Ok(());
+        }
+        let detail = format!(
+            "it knows {topics} topics, the MANIFEST {}: the MANIFEST is an old copy",
+            self.stored_topics
+        );
+        Err(OpenError::corrupt(&segment.path, at, detail))
     }
 
     /// Prepares the footer of a segment that is followed by another, if it has none.

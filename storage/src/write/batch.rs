@@ -222,7 +222,8 @@ impl Batch {
 /// The header of a data point that follows what its key has come to.
 pub(super) fn header(put: &Put<'_>, state: &KeyState, late: bool, jump: Location) -> RecordHeader {
     let head = state.head.as_ref();
-    let mixed = head.is_some_and(|head| head.header.is_mixed() || head.header.topic != put.topic.0);
+    let mixed =
+        head.is_some_and(|head| head.header.is_mixed() || put.ingest_time_ms < head.header.ingest_time_ms);
     RecordHeader {
         head_sum: 0,
         payload_sum: record::short_sum(put.payload),

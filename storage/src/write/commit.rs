@@ -181,6 +181,8 @@ impl ShardWriter {
         let mut segments = self.shard.segments.load(guard).clone();
         change(&mut segments);
         self.shard.segments.replace(segments, guard);
+        // Space of a segment that went away comes back with its mapping: let that be soon.
+        guard.flush();
     }
 }
 

@@ -79,6 +79,9 @@ impl ShardWriter {
     pub fn put(&mut self, put: &Put<'_>) -> Result<Outcome, WriteError> {
         self.shard.poison.check()?;
         check(put)?;
+        if self.batch.buffer.len() + put.payload.len() > MAX_BATCH {
+            return Err(WriteError::Invalid("the batch is full: commit it first"));
+        }
         if put.offset <= self.topic_position(put.topic)?.offset && !planted::replays() {
             return Ok(Outcome::Replayed);
         }
@@ -251,3 +254,5 @@ fn check(put: &Put<'_>) -> Result<(), WriteError> {
 }
 
 const MAX_PAYLOAD: usize = 1 << 30;
+/// Places in a batch are counted with 32 bits.
+const MAX_BATCH: usize = 3 << 30;

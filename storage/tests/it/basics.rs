@@ -1,12 +1,22 @@
 //! What one data point, a few of them, and one commit do.
 
-use forebay_storage::{HistoryRange, Outcome, TopicIndex, WriteError};
+use forebay_storage::{HistoryRange, Outcome, ShardReader, TopicIndex, WriteError};
 
-use crate::store::{history, latest, open_at, point, segments, write};
+use crate::model::Model;
+use crate::store::{Point, history, latest, open_at, options, point, segments, write};
+
+#[test]
+fn writers_and_readers_may_move_between_threads() {
+    fn moves<T: Send + 'static>() {}
+    fn is_shared<T: Send + Sync + Clone + 'static>() {}
+    moves::<forebay_storage::ShardWriter>();
+    is_shared::<ShardReader>();
+    is_shared::<forebay_storage::SyncGroup>();
+}
 
 #[test]
 fn a_value_is_read_back_after_its_commit_and_not_before() {
-    let dir = tempfile::tempdir().expect("a directory");
+    let dir = crate::store::temporary();
     let (mut writer, reader) = open_at(dir.path());
     let value = point(b"modem-1", 1000, 41);
     assert_eq!(writer.put(&value.put()).expect("a put"), Outcome::Current);
@@ -23,11 +33,11 @@ fn a_value_is_read_back_after_its_commit_and_not_before() {
 
 #[test]
 fn the_order_of_versions_decides_and_says_what_each_put_was() {
-    let dir = tempfile::tempdir().expect("a directory");
+    let dir = crate::store::temporary();
     let (mut writer, reader) = open_at(dir.path());
     let mut again = point(b"e", 100, 1);
     again.payload = point(b"e", 100, 0).payload;
-    let lower_topic = crate::store::Point { topic: 1, ..point(b"e", 100, 9) };
+    let lower_topic = Point { topic: 1, ..point(b"e", 100, 9) };
     let outcomes = write(
         &mut writer,
         &[
@@ -51,17 +61,17 @@ fn the_order_of_versions_decides_and_says_what_each_put_was() {
 
 #[test]
 fn mistakes_of_the_caller_change_nothing() {
-    let dir = tempfile::tempdir().expect("a directory");
+    let dir = crate::store::temporary();
     let (mut writer, _reader) = open_at(dir.path());
-    let refused = |writer: &mut forebay_storage::ShardWriter, point: crate::store::Point| {
+    let refused = |writer: &mut forebay_storage::ShardWriter, point: Point| {
         matches!(writer.put(&point.put()), Err(WriteError::Invalid(_)))
     };
     assert!(refused(&mut writer, point(b"", 1, 1)));
     assert!(refused(&mut writer, point(&[b'x'; 256], 1, 1)));
     assert!(refused(&mut writer, point(b"e", 1, -1)));
-    let tombstone = crate::store::Point { payload: b"x".to_vec(), ..point(b"e", 1, 1).tombstone() };
+    let tombstone = Point { payload: b"x".to_vec(), ..point(b"e", 1, 1).tombstone() };
     assert!(refused(&mut writer, tombstone));
-    let unknown = crate::store::Point { topic: 3, ..point(b"e", 1, 1) };
+    let unknown = Point { topic: 3, ..point(b"e", 1, 1) };
     assert!(matches!(writer.put(&unknown.put()), Err(WriteError::UnknownTopic(TopicIndex(3)))));
     assert!(matches!(writer.skip(TopicIndex(3), 1, 1), Err(WriteError::UnknownTopic(_))));
     assert_eq!((writer.pending_bytes(), writer.position(TopicIndex(0))), (0, None));
@@ -71,7 +81,7 @@ fn mistakes_of_the_caller_change_nothing() {
 
 #[test]
 fn positions_advance_without_records_and_survive() {
-    let dir = tempfile::tempdir().expect("a directory");
+    let dir = crate::store::temporary();
     let (mut writer, reader) = open_at(dir.path());
     writer.skip(TopicIndex(1), 7, 500).expect("a skip");
     writer.skip(TopicIndex(1), 6, 600).expect("nothing to do");
@@ -85,9 +95,9 @@ fn positions_advance_without_records_and_survive() {
 
 #[test]
 fn a_payload_larger_than_a_segment_gets_a_segment_of_its_own() {
-    let dir = tempfile::tempdir().expect("a directory");
+    let dir = crate::store::temporary();
     let (mut writer, reader) = open_at(dir.path());
-    let large = crate::store::Point { payload: vec![b'x'; 1 << 20], ..point(b"e", 1000, 1) };
+    let large = Point { payload: vec![b'x'; 1 << 20], ..point(b"e", 1000, 1) };
     write(&mut writer, &[point(b"e", 999, 0)]);
     write(&mut writer, std::slice::from_ref(&large));
     write(&mut writer, &[point(b"f", 1001, 2)]);
@@ -100,10 +110,10 @@ fn a_payload_larger_than_a_segment_gets_a_segment_of_its_own() {
 
 #[test]
 fn expiry_unlinks_whole_segments_by_both_clocks_and_forgets_their_keys() {
-    let dir = tempfile::tempdir().expect("a directory");
+    let dir = crate::store::temporary();
     let (mut writer, reader) = open_at(dir.path());
     for n in 0..400_i64 {
-        let value = crate::store::Point {
+        let value = Point {
             payload: vec![b'v'; 1000],
             expiry_ms: n * 1000 + 50_000,
             ..point(format!("e{}", n % 200).as_bytes(), n * 1000, n)
@@ -138,7 +148,7 @@ fn expiry_unlinks_whole_segments_by_both_clocks_and_forgets_their_keys() {
 
 #[test]
 fn as_of_takes_few_hops_through_two_thousand_versions() {
-    let dir = tempfile::tempdir().expect("a directory");
+    let dir = crate::store::temporary();
     let (mut writer, reader) = open_at(dir.path());
     for n in 0..2016 {
         write(&mut writer, &[point(b"e", n * 300, n)]);
@@ -155,7 +165,7 @@ fn as_of_takes_few_hops_through_two_thousand_versions() {
 
 #[test]
 fn many_threads_read_whole_commits_while_one_writes() {
-    let dir = tempfile::tempdir().expect("a directory");
+    let dir = crate::store::temporary();
     let (mut writer, reader) = open_at(dir.path());
     let done = std::sync::atomic::AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -174,6 +184,103 @@ fn many_threads_read_whole_commits_while_one_writes() {
         for n in 0..5000 {
             write(&mut writer, &[point(b"left", n * 2, n * 2), point(b"right", n * 2 + 1, n * 2 + 1)]);
         }
+        done.store(true, std::sync::atomic::Ordering::Release);
+    });
+}
+
+#[test]
+fn what_has_not_expired_is_never_missed() {
+    let dir = crate::store::temporary();
+    let (mut model, mut random, lateness_ms) = (Model::default(), 9_u64, options().allowed_lateness_ms);
+    let (mut writer, mut reader) = open_at(dir.path());
+    let mut removed = 0;
+    for n in 0..6000_i64 {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let (clock, dice) = (n * 10, (random >> 33) as i64);
+        let late = if dice % 4 == 0 { dice / 4 % 500 } else { 0 };
+        let entity = format!("e{}", dice / 8 % (if n % 2 == 0 { 20 } else { 2000 }));
+        let value = Point {
+            ingest_time_ms: clock,
+            expiry_ms: clock - late + 3000,
+            payload: vec![b'v'; 400],
+            ..point(entity.as_bytes(), clock - late, n)
+        };
+        let value = if dice % 32 == 5 { value.tombstone() } else { value };
+        assert_eq!(writer.put(&value.put()).expect("a put"), model.put(value));
+        if n % 7 == 0 {
+            writer.commit().expect("a commit");
+        }
+        if n % 300 == 299 {
+            writer.commit().expect("a commit");
+            writer.sync_now().expect("a sync");
+            removed += writer.expire(clock).expect("an expiry").segments;
+            if n % 900 == 899 {
+                drop(writer);
+                (writer, reader) = open_at(dir.path());
+            }
+            assert_unexpired(&reader, &model, clock - lateness_ms);
+        }
+    }
+    assert!(removed > 20, "{removed} segments removed");
+}
+
+/// All versions that had not expired at a time are there, and those that are left besides are in their places.
+fn assert_unexpired(reader: &ShardReader, model: &Model, now_ms: i64) {
+    for (entity, view) in model.versions.keys() {
+        let got = history(reader, entity, *view, &HistoryRange::default()).expect("whole");
+        let all = model.history(entity, *view, &HistoryRange::default());
+        let mut left = all.iter().filter(|version| got.contains(&version.point));
+        assert!(got.iter().all(|version| left.next().is_some_and(|left| left.point == *version)));
+        let unexpired = all.iter().filter(|version| version.point.expiry_ms > now_ms);
+        assert!(unexpired.zip(&got).all(|(version, got)| version.point == *got));
+        let current = all.first().filter(|version| version.point.expiry_ms > now_ms);
+        if let Some(current) = current {
+            assert_eq!(latest(reader, entity, *view).expect("whole").as_ref(), Some(&current.point));
+        }
+        assert!(got.len() >= all.iter().filter(|version| version.point.expiry_ms > now_ms).count());
+    }
+}
+
+#[test]
+fn many_threads_read_while_segments_come_and_go() {
+    let dir = crate::store::temporary();
+    let (mut writer, reader) = open_at(dir.path());
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for thread in 0..2_u8 {
+            let (reader, done) = (reader.clone(), &done);
+            scope.spawn(move || {
+                while !done.load(std::sync::atomic::Ordering::Acquire) {
+                    let pinned = reader.pin();
+                    for n in 0..40 {
+                        let entity = format!("e{n}");
+                        for version in pinned.history(entity.as_bytes(), 1, &HistoryRange::default()).take(9)
+                        {
+                            let payload = version.expect("whole").payload().expect("whole");
+                            assert!(payload.iter().all(|byte| *byte == b'v'), "thread {thread}");
+                        }
+                        let read = pinned.as_of(entity.as_bytes(), 1, n * 1000, None);
+                        assert!(
+                            read.expect("whole").is_none_or(|version| version.event_time_ms() <= n * 1000)
+                        );
+                    }
+                }
+            });
+        }
+        let mut removed = 0;
+        for n in 0..8000 {
+            let value = Point {
+                payload: vec![b'v'; 500],
+                expiry_ms: n * 10 + 5000,
+                ..point(format!("e{}", n * 7 % 40).as_bytes(), n * 10, n)
+            };
+            write(&mut writer, &[value]);
+            if n % 100 == 0 {
+                writer.sync_now().expect("a sync");
+                removed += writer.expire(n * 10).expect("an expiry").segments;
+            }
+        }
+        assert!(removed > 20, "{removed}");
         done.store(true, std::sync::atomic::Ordering::Release);
     });
 }

@@ -4,6 +4,8 @@ mod bad_files;
 mod basics;
 mod inspection;
 mod model;
+#[cfg(feature = "planted-bugs")]
+mod planted;
 mod promises;
 mod random;
 mod store;

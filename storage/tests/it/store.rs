@@ -64,6 +64,13 @@ impl Point {
     }
 }
 
+/// A directory in memory where there is one: these tests are not about how fast a disk syncs.
+pub fn temporary() -> tempfile::TempDir {
+    let memory = Path::new("/dev/shm");
+    let made = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
+    made.expect("a directory")
+}
+
 pub fn identity() -> ShardIdentity {
     let topic = |(name, priority): (&str, u8)| TopicLog {
         name: name.to_owned(),

@@ -9,9 +9,8 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use serde_json::json;
 
-use super::arguments;
 use super::output::{self, BadInput, Object};
-use super::pending as sources;
+use super::{arguments, sources};
 use crate::config::Config;
 use crate::definitions::Definitions;
 use letters::{Letter, Place, Reader, Wanted};
@@ -23,19 +22,20 @@ Examples:
   forebay dlq show 0:42 --config forebay.toml
   forebay dlq redrive --config forebay.toml --reason unknown_view --dry-run
   forebay dlq redrive --config forebay.toml --at 0:42 --at 0:43
-  forebay dlq redrive --config forebay.toml --all --from 0:44
-Reasons: null_key empty_key key_too_long unknown_view too_large not_json too_deep not_object no_event_time
-bad_event_time future bad_header wrong_partition.";
+  forebay dlq redrive --config forebay.toml --from 0:44
+Reasons: null_key empty_key key_too_long unknown_view too_large not_json too_deep not_object
+no_event_time bad_event_time future bad_header wrong_partition.";
 
 const REDRIVE: &str = "\
-Sends the original key, value and headers back to the original topic, on the partition the lane's partitioner chooses
-and with the original Kafka timestamp. At least once: if it is interrupted, some letters may have been sent without
-being counted; sending a data point twice is harmless, it counts once. Letters stay in the dead-letter topic; the ranges
-printed at the end are the --from of the next time.
+Sends letters back, all or those named: the original key, value and headers to the original topic,
+on the partition the lane's partitioner chooses and with the original Kafka timestamp. What is
+still bad comes back as a new dead letter. At least once: if it is interrupted, some letters may
+have been sent without being counted; sending a data point twice is harmless, it counts once.
+Letters stay in the dead-letter topic; the ranges printed at the end are the --from of the next time.
 Examples:
   forebay dlq redrive --config forebay.toml --reason unknown_view --dry-run
   forebay dlq redrive --config forebay.toml --reason future --now --json
-  forebay dlq redrive --config forebay.toml --all --from 0:44 --limit 1000";
+  forebay dlq redrive --config forebay.toml --from 0:44 --limit 1000";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
@@ -163,7 +163,7 @@ fn row(letter: &Letter) -> [String; 7] {
         letter.at.to_string(),
         letter.reason.clone(),
         letter.origin.as_ref().map(ToString::to_string).unwrap_or_else(|| "?".into()),
-        letter.key.as_deref().map(output::id).unwrap_or_else(|| "(null)".into()),
+        letter.key.as_deref().map(output::short_id).unwrap_or_else(|| "(null)".into()),
         letter.payload.as_ref().map_or_else(|| "(null)".into(), |payload| output::size(payload.len() as u64)),
         output::rfc3339(letter.timestamp_ms),
         letter.detail.clone(),
@@ -172,19 +172,16 @@ fn row(letter: &Letter) -> [String; 7] {
 
 fn summary(letter: &Letter) -> Object {
     let mut object = Object::default();
-    object.push("partition", letter.at.partition);
-    object.push("offset", letter.at.offset);
+    object.push("at", letter.at.to_string());
     object.push("time_ms", letter.timestamp_ms);
     object.push("reason", &letter.reason);
     object.push("detail", &letter.detail);
-    object.push(
-        "from",
-        letter.origin.as_ref().map(|origin| {
-            let at = origin.at;
-            let timestamp_ms = origin.timestamp_ms;
-            json!({"topic": origin.topic, "partition": at.partition, "offset": at.offset, "time_ms": timestamp_ms})
-        }),
-    );
+    if let Some(origin) = &letter.origin {
+        object.push("topic", &origin.topic);
+        object.push("partition", origin.at.partition);
+        object.push("offset", origin.at.offset);
+        object.push("timestamp_ms", origin.timestamp_ms);
+    }
     object.push("key", letter.key.as_deref().map(output::id));
     object.push("size_bytes", letter.payload.as_ref().map(Vec::len));
     object
@@ -207,8 +204,7 @@ fn payload_text(letter: &Letter) -> String {
 
 impl Selection {
     fn source(&self) -> anyhow::Result<Source> {
-        let config = sources::load_config(&self.config).map_err(BadInput)?;
-        let definitions = sources::load_definitions(&config.server.definitions).map_err(BadInput)?;
+        let (config, definitions) = sources::both(&self.config)?;
         let lane = lane(&definitions, self.lane.as_deref()).map_err(BadInput)?;
         Ok(Source { config, definitions, lane })
     }
@@ -244,13 +240,14 @@ fn lane(definitions: &Definitions, name: Option<&str>) -> Result<usize, String> 
     }
 }
 
-/// `PARTITION:OFFSET`.
+/// `PARTITION:OFFSET`, or an offset of partition 0.
 fn place(text: &str) -> Result<Place, String> {
-    let parts = text.split_once(':').and_then(|(partition, offset)| {
+    let (partition, offset) = text.split_once(':').unwrap_or(("0", text));
+    let parse = || {
         let place = Place { partition: partition.parse().ok()?, offset: offset.parse().ok()? };
         Some(place).filter(|place| place.partition >= 0 && place.offset >= 0)
-    });
-    parts.ok_or_else(|| format!("{text:?} is not a position: expected PARTITION:OFFSET, like 0:42"))
+    };
+    parse().ok_or_else(|| format!("{text:?} is not a position: expected PARTITION:OFFSET, like 0:42"))
 }
 
 #[cfg(test)]
@@ -260,7 +257,8 @@ mod tests {
     #[test]
     fn a_place_is_partition_and_offset() {
         assert_eq!(place("3:42"), Ok(Place { partition: 3, offset: 42 }));
-        for bad in ["", "3", "3:", ":4", "a:1", "1:-1", "-1:1"] {
+        assert_eq!(place("42"), Ok(Place { partition: 0, offset: 42 }));
+        for bad in ["", "x", "3:", ":4", "a:1", "1:-1", "-1:1"] {
             assert!(place(bad).is_err_and(|error| error.contains("0:42")), "{bad}");
         }
     }

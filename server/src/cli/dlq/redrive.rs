@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::letters::{Letter, Origin, Place, Reader};
 use super::{Selection, Source, place};
-use crate::cli::output::{self, BadInput};
+use crate::cli::output;
 use crate::kafka;
 use crate::kafka::topics::TopicAdmin;
 
@@ -26,9 +26,6 @@ pub struct Args {
     /// Only the letters at these positions of the dead-letter topic; may be given several times
     #[arg(long, value_name = "PARTITION:OFFSET", value_parser = place)]
     at: Vec<Place>,
-    /// All letters (otherwise --reason or --at must say which)
-    #[arg(long)]
-    all: bool,
     /// Give the records the present time instead of their original Kafka timestamp
     #[arg(long)]
     now: bool,
@@ -61,9 +58,6 @@ struct Target<'s> {
 }
 
 pub async fn run(args: Args) -> anyhow::Result<()> {
-    if !args.all && args.at.is_empty() && args.selection.reason.is_empty() {
-        return Err(BadInput("which letters? name them with --reason or --at, or say --all".into()).into());
-    }
     let source = args.selection.source()?;
     let mut reader = source.reader(args.selection.wanted(&args.at))?;
     let target = Target::new(&source, &args)?;

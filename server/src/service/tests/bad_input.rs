@@ -164,7 +164,7 @@ async fn a_push_names_every_bad_data_point() {
         "data_points[8]: ttl_ms: 0",
     ];
     push_refused(&bed, all, &said).await;
-    push_refused(&bed, Vec::new(), &["none given"]).await;
+    push_refused(&bed, Vec::new(), &["at least one data point"]).await;
     push_refused(&bed, vec![good(); 10_001], &["at most 10000"]).await;
     push_refused(&bed, vec![point("points", "{}"); 12], &["data_points[9]", "and 2 more"]).await;
 }

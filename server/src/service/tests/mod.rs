@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod reads;
+mod sockets;
 mod streams;
 mod waits;
 mod writes;

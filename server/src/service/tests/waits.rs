@@ -86,7 +86,7 @@ async fn only_a_ready_shard_answers() {
     }
     bed.main().withdraw(&bed.shard("e"));
     let response = bed.read(of(&["e"])).await.unwrap();
-    assert!(response.unavailable[0].reason.contains("not on this server"));
+    assert!(response.unavailable[0].reason.contains("not here"));
 }
 
 #[tokio::test]

@@ -1,6 +1,8 @@
 //! Pushes and deletions, as records on topics. librdkafka's own stand-in broker takes them; what the server makes of them
 //! is for the black-box tests.
 
+use std::time::{Duration, Instant};
+
 use forebay_proto::v1::{DataPoint, DeleteFeaturesRequest, PushFeaturesRequest};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{BorrowedMessage, Headers, Message};
@@ -23,12 +25,15 @@ fn record<'c>(consumer: &'c BaseConsumer, topic: &str, partition: u32, offset: i
     let mut place = TopicPartitionList::new();
     place.add_partition_offset(topic, partition as i32, Offset::Offset(offset)).expect("a place");
     consumer.assign(&place).expect("assigned");
-    loop {
-        match consumer.poll(std::time::Duration::from_secs(10)).expect("a record in time") {
-            Ok(message) => return message,
-            Err(error) => eprintln!("{error}"),
+    let until = Instant::now() + Duration::from_secs(20);
+    while Instant::now() < until {
+        match consumer.poll(Duration::from_millis(100)) {
+            Some(Ok(message)) => return message,
+            Some(Err(error)) => eprintln!("{error}"),
+            None => {}
         }
     }
+    panic!("no record {topic}/{partition}@{offset} in time")
 }
 
 fn consumer(bootstrap: &str) -> BaseConsumer {
