@@ -233,8 +233,12 @@ impl LaneThread {
         }
     }
 
-    /// Consumes from every shard's own position, and nothing while ingest waits.
+    /// Consumes from every shard's own position, and nothing while ingest waits. What the group has taken back is not
+    /// this member's to consume.
     pub(super) fn consume(&mut self) {
+        if !self.upkeep.is_assigned {
+            return;
+        }
         self.must_assign = false;
         self.assigned_at = Instant::now();
         let live = self.shards.iter().filter(|_| self.pause.is_none() && !self.ended);
