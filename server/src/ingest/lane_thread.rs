@@ -175,9 +175,7 @@ impl LaneThread {
                 self.run.check_soon();
             }
             Event::Disconnected(text) => self.disconnected(&text),
-            Event::Fatal(text) => {
-                self.end(format!("shut out of the consumer group: {text}; restart this server"))
-            }
+            Event::Fatal(text) => self.rejoin(&text),
             Event::Committed(outcome) => self.offsets_committed(outcome),
             Event::Warning(text) => tracing::warn!(lane, text, "Kafka"),
         }
