@@ -44,7 +44,7 @@ plants! {
 #[inline]
 pub(crate) fn drops_frame(sequence: u64) -> bool {
     #[cfg(feature = "planted-bugs")]
-    return planted("drop_frame") && sequence % EVERY == 0;
+    return planted("drop_frame") && sequence.is_multiple_of(EVERY);
     #[cfg(not(feature = "planted-bugs"))]
     {
         let _ = sequence;

@@ -9,11 +9,13 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use rdkafka::ClientConfig;
 use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
 
 use super::decode::Reason;
+use crate::kafka::ClientLog;
 
 /// How long a failed letter rests before it is sent again.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
@@ -59,8 +61,12 @@ pub struct DeadLetters {
 struct Deliveries(Mutex<Vec<(usize, Option<KafkaError>)>>);
 
 impl ClientContext for Deliveries {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        ClientLog.log(level, facility, message);
+    }
+
     fn error(&self, error: KafkaError, reason: &str) {
-        tracing::debug!(%error, reason, "dead-letter producer");
+        ClientLog.error(error, reason);
     }
 }
 

@@ -19,7 +19,7 @@ use crate::kafka::topics::{DescribeError, TopicAdmin, TopicFacts};
 use crate::lane::{Lane, ShardHandle, ShardState, TopicProgress};
 
 /// How long one question about topics may take.
-const ASK: Duration = Duration::from_secs(5);
+const ASK: Duration = Duration::from_secs(3);
 
 /// One lane at work.
 pub struct LaneRun {
@@ -199,7 +199,6 @@ impl LaneRun {
 }
 
 /// What a lane is started with; see the fields of the same names in [`LaneRun`].
-#[expect(missing_docs, reason = "said there")]
 pub struct LaneInputs {
     pub lane: Arc<Lane>,
     pub definitions: SharedDefinitions,

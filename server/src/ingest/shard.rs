@@ -194,10 +194,9 @@ impl Shard {
         self.reader.durable(self.topics[topic].index).map_or(0, |last| last + 1)
     }
 
-    /// Removes files that no read can notice any more. The partition's own clock guards against a wrong wall clock.
-    pub fn expire(&mut self, now_ms: i64) -> Result<(), WriteError> {
-        let clocks = (0..self.topics.len()).map(|topic| self.ingest_time_ms(topic, 0));
-        let now_ms = now_ms.min(clocks.max().unwrap_or(0));
+    /// Removes files that no read can notice any more. Commits the frame first: its dead letters must be written.
+    pub fn expire(&mut self, now_ms: i64, counters: &Counters) -> Result<(), WriteError> {
+        self.commit(counters)?;
         let report = self.writer.expire(now_ms)?;
         if report.segments > 0 {
             let (segments, bytes) = (report.segments, report.bytes);

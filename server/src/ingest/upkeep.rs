@@ -97,10 +97,13 @@ impl LaneThread {
     }
 
     fn expire(&mut self) {
+        if !self.letters.is_settled() {
+            return;
+        }
         let now_ms = self.run.clock.now_ms();
         let mut at = 0;
         while at < self.shards.len() {
-            match self.shards[at].expire(now_ms) {
+            match self.shards[at].expire(now_ms, &self.run.lane.counters) {
                 Ok(()) => at += 1,
                 Err(error) => {
                     let before = self.shards.len();

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::run::{LaneRun, TopicsError};
 use crate::kafka::topics::DescribeError;
@@ -12,12 +12,13 @@ use crate::lane::{ShardHandle, ShardState};
 
 /// While something is wrong it is asked at least this often.
 const TROUBLED: Duration = Duration::from_secs(1);
-/// So many answers in a row that a topic is not there mean that it was deleted, not that a broker is starting.
-const MISSING_IN_A_ROW: u32 = 3;
+/// A topic that is not there for so long was deleted; for less, a broker may be starting, or it may be made again (which
+/// is noticed by its id).
+const DELETED_AFTER: Duration = Duration::from_secs(10);
 
 struct Watch {
     run: Arc<LaneRun>,
-    missing: u32,
+    missing_since: Option<Instant>,
     /// Stands in the status for a lane that has no shards yet.
     placeholders: Vec<Arc<ShardHandle>>,
 }
@@ -26,7 +27,8 @@ struct Watch {
 pub fn watch(run: Arc<LaneRun>) {
     run.watcher.set(thread::current()).ok();
     let interval = Duration::from_millis(run.kafka.topics_check_interval_ms.max(1));
-    let mut watch = Watch { run, missing: 0, placeholders: Vec::new() };
+    let mut watch = Watch { run, missing_since: None, placeholders: Vec::new() };
+    watch.show(ShardState::Opening, 1, "asking Kafka about the lane's topics");
     while !watch.run.is_stopping() {
         let well = watch.check();
         thread::park_timeout(if well { interval } else { interval.min(TROUBLED) });
@@ -44,11 +46,11 @@ impl Watch {
             Err(TopicsError::Later(error)) => self.trouble(&error),
             Err(TopicsError::Refused(reason)) => self.refused(&reason),
         }
-        self.missing == 0 && self.run.lane.trouble().is_none()
+        self.missing_since.is_none() && self.run.lane.trouble().is_none()
     }
 
     fn well(&mut self) {
-        self.missing = 0;
+        self.missing_since = None;
         if self.run.lane.trouble().is_some() {
             tracing::info!(lane = self.run.name(), "topics are there");
             self.run.lane.set_trouble(None);
@@ -62,11 +64,20 @@ impl Watch {
             tracing::warn!(lane = self.run.name(), reason, "topics");
         }
         self.run.lane.set_trouble(Some(reason.clone()));
-        self.missing = if matches!(error, DescribeError::Missing(_)) { self.missing + 1 } else { 0 };
+        let DescribeError::Missing(topic) = error else {
+            self.missing_since = None;
+            return self.show_trouble(&reason);
+        };
+        let since = *self.missing_since.get_or_insert_with(Instant::now);
+        if self.run.lane.partition_count().is_some() && since.elapsed() >= DELETED_AFTER {
+            self.run.refuse(format!("topic {topic} was deleted; rebuild the lane in a new directory"));
+        }
+        self.show_trouble(&reason);
+    }
+
+    fn show_trouble(&mut self, reason: &str) {
         if self.run.lane.partition_count().is_none() {
-            self.show(ShardState::Opening, 1, &reason);
-        } else if self.missing >= MISSING_IN_A_ROW {
-            self.run.refuse(format!("{reason}: it was deleted; rebuild the lane in a new directory"));
+            self.show(ShardState::Opening, 1, reason);
         }
     }
 

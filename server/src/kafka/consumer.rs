@@ -5,13 +5,14 @@ use std::ffi::CString;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 use super::ffi::{self, EventQueue, Polled};
 pub use super::ffi::{Place, RawMessage};
+use super::{ClientLog, Consumer};
 
 /// A member of a consumer group; messages keep its client alive.
 pub struct Member {
@@ -51,13 +52,13 @@ pub enum Step {
 impl Member {
     /// Joins nothing yet; fails only if a setting is wrong.
     pub fn new(config: &ClientConfig) -> KafkaResult<Member> {
-        let consumer: Arc<BaseConsumer> = Arc::new(config.create()?);
+        let consumer: Arc<Consumer> = Arc::new(config.create_with_context(ClientLog)?);
         let queue = EventQueue::of(consumer)
             .ok_or_else(|| KafkaError::ClientCreation("a consumer without a group".into()))?;
         Ok(Member { queue })
     }
 
-    fn consumer(&self) -> &Arc<BaseConsumer> {
+    fn consumer(&self) -> &Arc<Consumer> {
         self.queue.consumer()
     }
 
@@ -127,6 +128,11 @@ fn event(polled: Polled) -> Option<Event> {
         Polled::Revoke => Event::Revoked,
         Polled::Committed(outcome) => Event::Committed(outcome),
         Polled::Error { text, fatal: true, .. } => Event::Fatal(text),
+        Polled::Error { code: RDKafkaRespErr::RD_KAFKA_RESP_ERR__TRANSPORT, text, .. } => {
+            // One connection of many, tried again; that none is left comes as an event of its own.
+            tracing::debug!(text, "Kafka");
+            return None;
+        }
         Polled::Error { code, text, place, .. } => error_event(code, text, place),
         Polled::Nothing | Polled::Message(_) | Polled::Other => return None,
     })

@@ -10,8 +10,10 @@ use std::time::Duration;
 
 use rdkafka::TopicPartitionList;
 use rdkafka::bindings as rd;
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::Consumer as _;
 use rdkafka::types::RDKafkaRespErr;
+
+use super::Consumer;
 
 /// Topic, partition, offset as an event names them.
 pub type Place = (String, i32, i64);
@@ -37,7 +39,7 @@ pub enum Polled {
 /// The queue of a consumer in a group, on which everything arrives in order.
 pub struct EventQueue {
     queue: NonNull<rd::rd_kafka_queue_t>,
-    consumer: Arc<BaseConsumer>,
+    consumer: Arc<Consumer>,
 }
 
 // SAFETY: librdkafka's queues may be used from any thread; the consumer is kept alive by the Arc.
@@ -45,7 +47,7 @@ unsafe impl Send for EventQueue {}
 
 impl EventQueue {
     /// The queue of `consumer`; absent if it is in no group.
-    pub fn of(consumer: Arc<BaseConsumer>) -> Option<Self> {
+    pub fn of(consumer: Arc<Consumer>) -> Option<Self> {
         // SAFETY: the client pointer is valid while `consumer` lives; the returned reference is released in `drop`.
         let queue = unsafe { rd::rd_kafka_queue_get_consumer(consumer.client().native_ptr()) };
         Some(EventQueue { queue: NonNull::new(queue)?, consumer })
@@ -77,7 +79,7 @@ impl EventQueue {
     }
 
     /// The consumer whose queue it is.
-    pub fn consumer(&self) -> &Arc<BaseConsumer> {
+    pub fn consumer(&self) -> &Arc<Consumer> {
         &self.consumer
     }
 }
@@ -270,7 +272,7 @@ unsafe fn text(at: *const c_char) -> String {
 }
 
 /// The end offset of a consumed partition as the last fetch said; absent before the first.
-pub fn cached_end(consumer: &BaseConsumer, topic: &CStr, partition: i32) -> Option<i64> {
+pub fn cached_end(consumer: &Consumer, topic: &CStr, partition: i32) -> Option<i64> {
     let (mut low, mut high) = (-1, -1);
     // SAFETY: valid client, valid string, valid places for the answers.
     let code = unsafe {
@@ -290,7 +292,7 @@ pub struct Described {
 
 /// Asks one broker to describe topics; without one, the controller.
 pub fn describe(
-    consumer: &BaseConsumer,
+    consumer: &Consumer,
     broker: Option<i32>,
     names: &[&str],
     timeout: Duration,

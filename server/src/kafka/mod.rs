@@ -8,8 +8,40 @@ pub mod topics;
 use std::collections::BTreeMap;
 
 use rdkafka::ClientConfig;
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, ConsumerContext};
+use rdkafka::error::KafkaError;
 
 use crate::config::KafkaConfig;
+
+/// A consumer that logs as this server does.
+type Consumer = BaseConsumer<ClientLog>;
+
+/// What librdkafka says, in our log. It repeats itself while brokers are away; those who use a client say once what that
+/// means.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ClientLog;
+
+impl ClientContext for ClientLog {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        match level {
+            RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
+                tracing::error!(facility, message, "librdkafka");
+            }
+            RDKafkaLogLevel::Error | RDKafkaLogLevel::Warning if facility != "FAIL" => {
+                tracing::warn!(facility, message, "librdkafka");
+            }
+            _ => tracing::debug!(facility, message, "librdkafka"),
+        }
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(%error, reason, "librdkafka");
+    }
+}
+
+impl ConsumerContext for ClientLog {}
 
 /// Settings of every client: how to reach the brokers, and how fast to come back to them.
 fn client_config(kafka: &KafkaConfig) -> ClientConfig {

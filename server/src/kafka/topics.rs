@@ -4,15 +4,15 @@
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::Consumer as _;
 use rdkafka::error::KafkaResult;
 use rdkafka::types::RDKafkaRespErr;
 
-use super::ffi;
+use super::{ClientLog, Consumer, ffi};
 
 /// Asks brokers about topics; shared by the threads of a lane.
 pub struct TopicAdmin {
-    consumer: BaseConsumer,
+    consumer: Consumer,
 }
 
 /// One topic as the broker has it.
@@ -40,7 +40,7 @@ pub enum DescribeError {
 impl TopicAdmin {
     /// A client of its own; fails only if a setting is wrong.
     pub fn new(config: &ClientConfig) -> KafkaResult<Self> {
-        Ok(TopicAdmin { consumer: config.create()? })
+        Ok(TopicAdmin { consumer: config.create_with_context(ClientLog)? })
     }
 
     /// Ids and partition counts of `names`, in their order.

@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use super::random::{Random, scatter};
-use super::record::{Kind, MixHeaders, MixRecord};
+use super::record::{Defect, Kind, MixHeaders, MixRecord};
 use super::spoil::{DEFECTS, spoil};
 use super::template::{Subject, Template, push_number};
 use super::views::{MixView, VIEWS};
@@ -94,7 +94,7 @@ impl Mix {
             Kind::Duplicate => self.duplicate(),
             Kind::Future => self.future(now_ms),
             Kind::Tombstone => self.tombstone(now_ms),
-            Kind::Bad(_) => self.bad(now_ms),
+            Kind::Bad(defect) => self.bad(now_ms, defect),
         }
         &self.record
     }
@@ -103,7 +103,6 @@ impl Mix {
     fn choose_kind(&mut self) -> Kind {
         let mut left = self.random.unit();
         let Shares { late, duplicate, bad, future, tombstone } = self.shares;
-        let bad_kind = Kind::Bad(DEFECTS[self.random.below(DEFECTS.len() as u64) as usize]);
         for (kind, share) in [(Kind::Late, late), (Kind::Duplicate, duplicate), (Kind::Tombstone, tombstone)]
         {
             left -= share;
@@ -112,7 +111,7 @@ impl Mix {
             }
         }
         match left {
-            _ if left < bad => bad_kind,
+            _ if left < bad => Kind::Bad(DEFECTS[self.random.below(DEFECTS.len() as u64) as usize]),
             _ if left < bad + future => Kind::Future,
             _ => Kind::OnTime,
         }
@@ -150,9 +149,8 @@ impl Mix {
         self.record.headers.push("forebay-event-time", |out| push_number(out, event_time_ms, 0));
     }
 
-    fn bad(&mut self, now_ms: i64) {
+    fn bad(&mut self, now_ms: i64, defect: Defect) {
         let (view, entity) = self.choose_key();
-        let defect = DEFECTS[self.random.below(DEFECTS.len() as u64) as usize];
         self.fill(Kind::Bad(defect), view, entity, now_ms - delay_ms(entity));
         spoil(&mut self.record, defect, self.time.clone(), VIEWS[view].event_time_header);
     }

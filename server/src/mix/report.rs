@@ -36,11 +36,6 @@ impl Tally {
         view.bytes += bytes;
     }
 
-    /// How many of a kind, by its name.
-    pub fn of_kind(&self, name: &str) -> u64 {
-        self.kinds.iter().filter(|(kind, _)| kind.name() == name).map(|(_, count)| count).sum()
-    }
-
     fn by_kind_name(&self) -> BTreeMap<&'static str, u64> {
         let mut counts = BTreeMap::new();
         self.kinds.iter().for_each(|(kind, count)| *counts.entry(kind.name()).or_default() += count);

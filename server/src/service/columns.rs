@@ -41,7 +41,7 @@ impl Judge {
     }
 }
 
-/// How many bytes of values an answer may still take. Without it a small request (one large value asked 10,000 times)
+/// How many bytes an answer may still take. Without it a small request (one large value asked 10,000 times)
 /// would make an answer that fills the memory.
 #[derive(Debug)]
 pub(super) struct Budget {
@@ -65,12 +65,25 @@ impl Budget {
             Some(left) => self.left = left,
             None => {
                 return Err(Status::resource_exhausted(format!(
-                    "the answer would have more than {} bytes of values; ask for fewer entities, views or versions at once",
+                    "the answer would have more than {} bytes; ask for fewer entities, views or versions at once",
                     self.limit
                 )));
             }
         }
         Ok(())
+    }
+}
+
+/// About what a row takes in an answer and in memory, its value aside.
+const ROW_BYTES: usize = 48;
+
+/// About what a field of a row takes, its text aside.
+const CELL_BYTES: usize = 12;
+
+fn row_bytes(wanted: &Wanted, format: Format) -> usize {
+    match format {
+        Format::Json => ROW_BYTES,
+        Format::Typed => ROW_BYTES + CELL_BYTES * wanted.fields.len(),
     }
 }
 
@@ -87,11 +100,19 @@ pub(super) struct Origin<'s> {
 pub(super) struct Columns {
     out: ViewColumns,
     typed: Option<FieldColumns>,
+    row_bytes: usize,
 }
 
 impl Columns {
     /// `rows` rows that are NOT_FOUND.
-    pub(super) fn new(wanted: &Wanted, format: Format, rows: usize) -> Columns {
+    pub(super) fn new(
+        wanted: &Wanted,
+        format: Format,
+        rows: usize,
+        budget: &mut Budget,
+    ) -> Result<Columns, Status> {
+        let row_bytes = row_bytes(wanted, format);
+        budget.spend(row_bytes.saturating_mul(rows))?;
         let typed = (format == Format::Typed).then(|| FieldColumns::new(wanted, rows));
         let json_rows = if typed.is_none() { rows } else { 0 };
         let out = ViewColumns {
@@ -107,11 +128,12 @@ impl Columns {
             json: vec![Bytes::new(); json_rows],
             fields: Vec::new(),
         };
-        Columns { out, typed }
+        Ok(Columns { out, typed, row_bytes })
     }
 
     /// Adds a row that is NOT_FOUND and gives its index.
-    pub(super) fn add_row(&mut self) -> usize {
+    pub(super) fn add_row(&mut self, budget: &mut Budget) -> Result<usize, Status> {
+        budget.spend(self.row_bytes)?;
         let out = &mut self.out;
         out.status.push(ValueStatus::NotFound as i32);
         for times in [&mut out.event_time_ms, &mut out.ingest_time_ms, &mut out.expiry_ms, &mut out.offset] {
@@ -123,7 +145,7 @@ impl Columns {
             Some(typed) => typed.add_row(),
             None => out.json.push(Bytes::new()),
         }
-        out.status.len() - 1
+        Ok(out.status.len() - 1)
     }
 
     /// Nothing can be said of this row.

@@ -117,7 +117,7 @@ impl Query {
         judge: &Judge,
         mut budget: Budget,
     ) -> Result<(Columns, Option<VersionKey>), Status> {
-        let mut columns = Columns::new(&self.wanted, self.format, 0);
+        let mut columns = Columns::new(&self.wanted, self.format, 0, &mut budget)?;
         let origin = Origin { topics: reader.topics(), partition };
         let range = self.range(reader)?;
         let pin = reader.pin();
@@ -131,7 +131,7 @@ impl Query {
             }
             last = Some(version.key());
             if shown {
-                let row = columns.add_row();
+                let row = columns.add_row(&mut budget)?;
                 columns.set(row, &version, origin, judge, &mut budget)?;
                 rows += 1;
             }

@@ -90,9 +90,11 @@ impl Read {
     /// Reads what the gates let be read.
     pub(super) fn answer(&self, context: &Context) -> Result<GetFeaturesResponse, Status> {
         let rows = self.entities.len();
+        let mut budget = Budget::new(context.answer_bytes());
+        let columns = self.wanted.iter().map(|wanted| Columns::new(wanted, self.format, rows, &mut budget));
         let mut answer = Answer {
-            columns: self.wanted.iter().map(|wanted| Columns::new(wanted, self.format, rows)).collect(),
-            budget: Budget::new(context.answer_bytes()),
+            columns: columns.collect::<Result<_, _>>()?,
+            budget,
             read_at: Vec::new(),
             unavailable: Vec::new(),
         };
@@ -240,7 +242,7 @@ pub(super) fn note_applied(read_at: &mut Vec<TopicOffsets>, shard: &ShardHandle)
 }
 
 impl Context {
-    /// How many bytes of values an answer may have: what a client that sends the largest requests can be expected to
+    /// How many bytes an answer may have: what a client that sends the largest requests can be expected to
     /// take back, and a bound on what one request costs.
     pub(super) fn answer_bytes(&self) -> usize {
         self.config.read.max_message_bytes.saturating_mul(4)

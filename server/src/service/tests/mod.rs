@@ -2,7 +2,6 @@
 //! socket: shards are filled by hand, as ingest would.
 
 mod bad_input;
-mod pace;
 mod reads;
 mod sockets;
 mod streams;

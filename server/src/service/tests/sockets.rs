@@ -145,7 +145,7 @@ async fn status_views_and_a_reload_are_told() {
     assert_eq!(refused.code(), tonic::Code::FailedPrecondition, "{}", refused.message());
     std::fs::write(&file, "[[lane]\n").expect("written");
     let refused = admin.reload_definitions(ReloadDefinitionsRequest::default()).await.unwrap_err();
-    assert_eq!(refused.code(), tonic::Code::InvalidArgument, "{}", refused.message());
+    assert_eq!(refused.code(), tonic::Code::FailedPrecondition, "{}", refused.message());
 }
 
 /// Code and body of a GET.
