@@ -68,7 +68,7 @@ impl LaneThread {
 
     /// The lane was stopped before: what it is given is halted for the same reason.
     fn refuse_all(&mut self, jobs: Vec<Job>) {
-        let reason = self.run.lane.trouble().unwrap_or_default();
+        let reason = self.run.refusal().unwrap_or_default();
         for job in jobs {
             job.handle.set_state(ShardState::Halted(reason.clone()));
             self.halted.push(Halted { handle: job.handle, shard: None });
@@ -96,17 +96,25 @@ impl LaneThread {
     /// The group takes all partitions back to give them out anew. Everything taken in is made durable and said.
     pub(super) fn revoked(&mut self) {
         tracing::info!(lane = self.run.name(), thread = self.number, "revoked");
-        self.opening = None;
         let settled = self.letters.settle(Duration::from_secs(1));
         self.flush(settled);
-        self.commit_offsets(true);
-        let now_ms = self.run.clock.now_ms();
-        self.shards.iter().for_each(|shard| shard.handle.detach(now_ms));
-        self.must_assign = false;
-        self.upkeep.is_assigned = false;
+        // A member that lost its session may not say anything in the group's name: it would be shut out for good.
+        if !self.member.is_lost() {
+            self.commit_offsets(true);
+        }
+        self.let_rest();
         if let Err(error) = self.member.unassign() {
             tracing::warn!(lane = self.run.name(), %error, "revocation not acknowledged");
         }
+    }
+
+    /// Shards serve reads, and take nothing in until the group has given them out again.
+    pub(super) fn let_rest(&mut self) {
+        self.opening = None;
+        self.must_assign = false;
+        self.upkeep.rest();
+        let now_ms = self.run.clock.now_ms();
+        self.shards.iter().for_each(|shard| shard.handle.detach(now_ms));
     }
 
     /// Takes over what the opening thread has done.

@@ -19,8 +19,13 @@ use crate::json::Slots;
 use crate::kafka::consumer::{Event, Member, Step};
 use crate::lane::ShardHandle;
 
+/// So often within this time a client may be shut out of its group before that needs a person.
+const SHUT_OUT_AT_MOST: usize = 5;
+const SHUT_OUT_WITHIN: Duration = Duration::from_secs(60);
 /// Longest sleep when there is nothing to do: bounds how late an event, a stop or a resume is noticed.
 const IDLE: Duration = Duration::from_millis(10);
+/// How long a stop waits for the Kafka client, which waits for brokers that may be away.
+const LEAVE: Duration = Duration::from_secs(2);
 /// How long a pause lasts before its cause is looked at again.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -44,6 +49,9 @@ pub struct LaneThread {
     /// The lane was stopped, or this member is shut out: nothing is consumed any more.
     pub(super) ended: bool,
     pub(super) member: Member,
+    member_config: ClientConfig,
+    /// When the last few clients were shut out.
+    shut_out: Vec<Instant>,
 }
 
 /// A shard that was stopped for a reason that needs a person.
@@ -71,6 +79,8 @@ impl LaneThread {
         Ok(LaneThread {
             routes: Routes::new(run.definitions.clone(), run.lane.definition.clone()),
             member: Member::new(member).context("[kafka] settings")?,
+            member_config: member.clone(),
+            shut_out: Vec::new(),
             number,
             shards: Vec::new(),
             halted: Vec::new(),
@@ -101,8 +111,35 @@ impl LaneThread {
         while !self.run.is_stopping() && self.run.lane.partition_count().is_none() {
             self.member.fill(batch, 1, IDLE, Duration::ZERO);
         }
+        self.subscribe();
+    }
+
+    fn subscribe(&mut self) {
         if let Err(error) = self.member.subscribe(&self.run.topics()) {
-            self.end(format!("Kafka client does not subscribe: {error}"));
+            self.run.refuse(format!("the Kafka client does not subscribe: {error}; restart this server"));
+        }
+    }
+
+    /// A client that was shut out of its group stays so. That happens to one whose brokers were away for longer than its
+    /// session: a new one takes its place, and the shards wait for it. Shut out again and again, another server has
+    /// this one's name.
+    fn rejoin(&mut self, cause: &str) {
+        tracing::warn!(lane = self.run.name(), cause, "shut out of the consumer group; joining anew");
+        self.shut_out.retain(|then| then.elapsed() < SHUT_OUT_WITHIN);
+        self.shut_out.push(Instant::now());
+        let name = &self.run.instance;
+        if self.shut_out.len() > SHUT_OUT_AT_MOST {
+            let advice = "give each server a server.instance of its own, then restart this one";
+            return self.run.refuse(format!("shut out of the consumer group as {name:?}: {cause}; {advice}"));
+        }
+        match Member::new(&self.member_config) {
+            Ok(member) => {
+                let old = std::mem::replace(&mut self.member, member);
+                old.close(Duration::ZERO);
+                self.let_rest();
+                self.subscribe();
+            }
+            Err(error) => self.run.refuse(format!("no new Kafka client: {error}; restart this server")),
         }
     }
 
@@ -150,7 +187,6 @@ impl LaneThread {
     fn end(&mut self, reason: String) {
         self.ended = true;
         self.opening = None;
-        self.run.lane.set_trouble(Some(reason.clone()));
         self.settle_and_commit();
         for shard in std::mem::take(&mut self.shards) {
             self.halt(shard, reason.clone());
@@ -231,6 +267,7 @@ impl LaneThread {
                 shard.close(&self.run.lane, false);
             }
         }
+        self.member.close(LEAVE);
         tracing::info!(lane = self.run.name(), thread = thread::current().name(), "ingest stopped");
     }
 }

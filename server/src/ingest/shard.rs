@@ -3,7 +3,7 @@
 
 use std::ffi::CString;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use forebay_storage::{Outcome, Put, ShardReader, ShardWriter, TopicIndex, WriteError};
 
@@ -152,7 +152,9 @@ impl Shard {
         let topics = self.topics.len();
         let pending = std::mem::take(&mut self.pending);
         self.pending.newest_timestamp_ms = vec![0; topics];
-        let add = |counter: &std::sync::atomic::AtomicU64, n| drop(counter.fetch_add(n, Ordering::Relaxed));
+        let add = |counter: &AtomicU64, n| {
+            counter.fetch_add(n, Ordering::Relaxed);
+        };
         add(&counters.applied, pending.applied);
         add(&counters.late, pending.late);
         add(&counters.duplicate, pending.duplicate);

@@ -41,6 +41,12 @@ impl Upkeep {
         }
     }
 
+    /// The group has taken everything back.
+    pub(super) fn rest(&mut self) {
+        self.is_assigned = false;
+        self.offsets_under_way = false;
+    }
+
     /// Something came from a broker.
     pub(super) fn heard(&mut self) {
         self.disconnected = false;
@@ -126,7 +132,7 @@ impl LaneThread {
 
     /// Says to the group what is durable and was not said yet. Not while an answer is awaited, unless it is `urgent`.
     pub(super) fn commit_offsets(&mut self, urgent: bool) {
-        if self.upkeep.offsets_under_way && !urgent {
+        if !self.upkeep.is_assigned || (self.upkeep.offsets_under_way && !urgent) {
             return;
         }
         let mut places = Vec::new();

@@ -2,7 +2,8 @@
 //! them the few events it must act on. Knows nothing of what messages mean.
 
 use std::ffi::CString;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::Consumer as _;
@@ -58,6 +59,23 @@ impl Member {
         Ok(Member { queue })
     }
 
+    /// Closes the client. It waits without end for an answer to its last commit where no broker is there to give one, so
+    /// after `patience` it is left to itself, and ends with the process.
+    pub fn close(self, patience: Duration) {
+        let (done, closed) = mpsc::channel();
+        let close = move || {
+            drop(self);
+            done.send(()).ok();
+        };
+        let thread = thread::Builder::new().name("leave-group".into()).spawn(close);
+        if patience.is_zero() {
+            return;
+        }
+        if thread.is_err() || closed.recv_timeout(patience).is_err() {
+            tracing::warn!("no broker answers the consumer's close; not waited for any longer");
+        }
+    }
+
     fn consumer(&self) -> &Arc<Consumer> {
         self.queue.consumer()
     }
@@ -101,6 +119,11 @@ impl Member {
     /// Consumes nothing.
     pub fn unassign(&self) -> KafkaResult<()> {
         self.consumer().unassign()
+    }
+
+    /// Whether its partitions were taken without it being asked: its session ended.
+    pub fn is_lost(&self) -> bool {
+        self.consumer().assignment_lost()
     }
 
     /// Commits offsets (of the next records wanted); a `Committed` event follows.
