@@ -149,7 +149,7 @@ async fn bad_63_duplicates() {
     check_refuses(&format!("{POINTS}{view}"), &["points", "already"]).await;
     let same_id = view.replace("id = 2", "id = 1").replace("\"points\"", "\"others\"");
     check_refuses(&format!("{POINTS}{same_id}"), &["id 1", "others"]).await;
-    check_refuses(&points("name = \"i\"", "name = \"d\""), &["d", "already"]).await;
+    check_refuses(&points("name = \"i\"", "name = \"d\""), &["field \"d\"", "twice"]).await;
     let lane = "\n[[lane]]\nname = \"main\"\n[[lane.topic]]\nname = \"{ns}.more\"\n";
     check_refuses(&format!("{POINTS}{lane}"), &["main", "already"]).await;
     let topic = "\n[[lane]]\nname = \"more\"\n[[lane.topic]]\nname = \"{ns}.points\"\n";

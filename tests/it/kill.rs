@@ -32,8 +32,8 @@ async fn applied(server: &Server) -> anyhow::Result<u64> {
     Ok(shards.flat_map(|shard| &shard.topics).map(|topic| (topic.applied_offset + 1) as u64).sum())
 }
 
-/// Waits until at least so much is applied.
-async fn reaches(server: &Server, wanted: u64) {
+/// Waits until at least so much is applied, and gives what is.
+async fn reaches(server: &Server, wanted: u64) -> u64 {
     eventually_within(Duration::from_secs(120), "ingest goes on", || async {
         let now = applied(server).await?;
         ensure!(
@@ -41,9 +41,9 @@ async fn reaches(server: &Server, wanted: u64) {
             "{now} of {wanted}\n{}",
             server.log().lines().rev().take(5).collect::<Vec<_>>().join("\n")
         );
-        Ok(())
+        Ok(now)
     })
-    .await;
+    .await
 }
 
 impl Crash {
@@ -89,7 +89,9 @@ impl Crash {
             (0..self.kills).map(|_| rand::rng().random_range(total / 50..total * 49 / 50)).collect();
         thresholds.sort_unstable();
         for threshold in thresholds {
-            reaches(&server, threshold).await;
+            let reached = reaches(&server, threshold).await;
+            server.kill9();
+            println!("{}: killed at {reached} of {total}", self.name);
             server.restart().await;
         }
         reaches(&server, total).await;

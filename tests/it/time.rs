@@ -85,13 +85,10 @@ async fn history_agrees_with_the_model_for_random_ranges_and_pages() {
     for round in 0..200 {
         let entity = ENTITIES[round % 3];
         let known = past.known();
-        let (mut from, mut to) = (
-            past.random.random_bool(0.7).then(|| past.time()),
-            past.random.random_bool(0.7).then(|| past.time()),
-        );
-        if let (Some(low), Some(high)) = (from, to) {
-            (from, to) = (Some(low.min(high)), Some(low.max(high)));
-        }
+        let mut bounds = [past.time(), past.time()];
+        bounds.sort_unstable();
+        let from = past.random.random_bool(0.7).then_some(bounds[0]);
+        let to = past.random.random_bool(0.7).then_some(bounds[1]);
         let asked = v1::GetHistoryRequest {
             entity: entity.to_vec().into(),
             view: "points".into(),
@@ -144,6 +141,7 @@ async fn pages_are_bounded_and_bad_tokens_refused() {
     assert_eq!(bed.history(asked.clone()).await.len(), 150);
     for bad in [
         v1::GetHistoryRequest { page_token: b"nonsense".to_vec().into(), ..asked.clone() },
+        v1::GetHistoryRequest { from_ms: Some(ts), to_ms: Some(ts - 1), ..asked.clone() },
         v1::GetHistoryRequest { limit: 10_001, ..asked.clone() },
     ] {
         let status = bed.client.store.clone().get_history(bad.clone()).await.expect_err("refused");

@@ -2,6 +2,7 @@
 //! lengths are checked here, once for all tests.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde_json::{Value, json};
 
@@ -9,7 +10,7 @@ use crate::Place;
 use crate::v1::{FieldColumn, Status, ViewColumns};
 
 /// What an answer says of one value.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct Row {
     /// Status of the value.
     pub status: Status,
@@ -23,6 +24,24 @@ pub struct Row {
     pub place: Option<Place>,
     /// The payload; empty where there is none or the answer is typed.
     pub json: Vec<u8>,
+}
+
+impl fmt::Debug for Row {
+    /// On one line, with the payload as the text it mostly is.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Row { status, event_time_ms, ingest_time_ms, expiry_ms, place, json } = self;
+        write!(
+            f,
+            "{} event {event_time_ms} ingest {ingest_time_ms} expiry {expiry_ms} ",
+            status.as_str_name()
+        )?;
+        match place {
+            Some(Place { topic, partition, offset }) => write!(f, "{topic}/{partition}@{offset} ")?,
+            None => write!(f, "nowhere ")?,
+        }
+        let text: String = String::from_utf8_lossy(json).chars().take(200).collect();
+        write!(f, "{text:?} ({} bytes)", json.len())
+    }
 }
 
 /// The rows of a view's columns; panics if a column has a length it must not have.

@@ -252,11 +252,17 @@ fn tail(log: &str) -> &str {
 }
 
 impl Drop for Server {
-    /// Kills it; a test that fails shows what it logged.
+    /// Kills it; a test that fails shows the end of what it logged, and puts all of it where FOREBAY_TEST_LOGS says.
     fn drop(&mut self) {
         self.kill9();
         if std::thread::panicking() && self.child.is_some() {
             eprintln!("---- log of server {} ----\n{}", self.config.instance, tail(&self.log()));
+            if let (Some(dir), Some(name)) =
+                (std::env::var_os("FOREBAY_TEST_LOGS"), self.config.dir.file_name())
+            {
+                let file = Path::new(&dir).join(name).with_extension("log");
+                std::fs::write(&file, self.log()).unwrap_or_else(|error| eprintln!("{file:?}: {error}"));
+            }
         }
     }
 }
