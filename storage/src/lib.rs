@@ -10,6 +10,7 @@
 //!                                   └────────► durable positions
 //! ```
 
+pub mod codec;
 mod error;
 pub mod inspect;
 mod read;

@@ -1,0 +1,163 @@
+//! From a payload to its stored bytes. Called by the engine's writer, once a record.
+
+use super::bits::BitWriter;
+use super::generation::Generation;
+use super::graph::{END, Graph};
+use super::scalar::PAD;
+use super::tail::TailWriter;
+use super::zstd;
+use super::{Coding, Encoded, TAIL_BITS, TAIL_NONE, TAIL_PLAIN, TAIL_ZSTD};
+
+/// A tail below this is not worth zstd's header and time.
+const ZSTD_TAIL_BYTES: usize = 64;
+
+/// The memory of encoding, reused from payload to payload; also what is known of the last payload that fit the shape.
+#[derive(Debug, Default)]
+pub struct Encoder {
+    /// The payload and `PAD` zero bytes.
+    text: Vec<u8>,
+    bits: BitWriter,
+    tail: TailWriter,
+    scalars: Vec<(u32, u32)>,
+    visits: Vec<Visit>,
+    packed: Vec<u8>,
+}
+
+/// A block that the last payload's walk passed.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Visit {
+    pub(super) block: u32,
+    /// Index of its first scalar.
+    pub(super) first: u32,
+    /// The branch taken at its end.
+    pub(super) choice: u32,
+}
+
+impl Encoder {
+    /// Empty.
+    pub fn new() -> Encoder {
+        Encoder::default()
+    }
+
+    /// Byte ranges of the last payload's scalars, in order; empty if it did not fit the shape.
+    pub fn scalars(&self) -> &[(u32, u32)] {
+        &self.scalars
+    }
+
+    /// Bytes of the scalars that did not fit their slots.
+    pub(super) fn tail(&self) -> &[u8] {
+        self.tail.bytes()
+    }
+
+    pub(super) fn visits(&self) -> &[Visit] {
+        &self.visits
+    }
+
+    /// Scalars of the last payload that did not fit their slots, of `scalars().len()`: a measure of drift.
+    pub fn escapes(&self) -> u32 {
+        self.tail.escapes()
+    }
+
+    fn clear(&mut self) {
+        self.bits.clear();
+        self.tail.clear();
+        self.scalars.clear();
+        self.visits.clear();
+    }
+
+    fn load(&mut self, payload: &[u8]) {
+        self.text.clear();
+        self.text.extend_from_slice(payload);
+        self.text.extend_from_slice(&[0; PAD]);
+    }
+
+    /// Walks the shape along the payload; false if it does not fit.
+    fn walk(&mut self, graph: &Graph) -> bool {
+        let length = self.text.len() - PAD;
+        self.bits.reserve(TAIL_BITS);
+        self.bits.put(TAIL_NONE, TAIL_BITS);
+        let (mut at, mut number) = (0, 0u32);
+        loop {
+            let Some(next) = self.block(graph, number, at) else { return false };
+            (at, number) = next;
+            if number == END {
+                return at == length;
+            }
+        }
+    }
+
+    /// One block from `at`, its choice included: the place behind it and the next block.
+    #[inline(always)]
+    fn block(&mut self, graph: &Graph, number: u32, mut at: usize) -> Option<(usize, u32)> {
+        let block = &graph.blocks[number as usize];
+        let first = self.scalars.len() as u32;
+        self.bits.reserve(block.bits + block.choice_bits);
+        for step in graph.steps(block) {
+            at = step.piece.skip(&self.text, at)?;
+            let end = step.slot.read(&self.text, at, &mut self.bits, &mut self.tail)?;
+            self.scalars.push((at as u32, end as u32));
+            at = end;
+        }
+        for (choice, branch) in graph.branches(block).iter().enumerate() {
+            if let Some(end) = branch.piece.skip(&self.text, at) {
+                self.bits.put(choice as u64, block.choice_bits);
+                self.visits.push(Visit { block: number, first, choice: choice as u32 });
+                return Some((end, branch.target));
+            }
+        }
+        None
+    }
+
+    /// Appends the stored bytes of the walk.
+    fn finish(&mut self, generation: &Generation, out: &mut Vec<u8>) {
+        let mut tail = self.tail.bytes();
+        let bits = self.bits.finish();
+        if !tail.is_empty() {
+            bits[0] |= TAIL_PLAIN as u8;
+            if tail.len() >= ZSTD_TAIL_BYTES {
+                self.packed.clear();
+                if generation.dictionary().compress(tail, &mut self.packed) && self.packed.len() < tail.len()
+                {
+                    bits[0] = bits[0] & !(TAIL_PLAIN as u8) | TAIL_ZSTD as u8;
+                    tail = &self.packed;
+                }
+            }
+        }
+        out.extend_from_slice(bits);
+        if !tail.is_empty() {
+            out.extend_from_slice(tail);
+            put_varint_backwards(out, tail.len());
+        }
+    }
+}
+
+/// A LEB128 number whose first byte is the last.
+fn put_varint_backwards(out: &mut Vec<u8>, value: usize) {
+    let start = out.len();
+    super::bits::put_varint(out, value as u64);
+    out[start..].reverse();
+}
+
+/// Appends the stored bytes of `payload`, at most `zstd::MAX_RAW` long, to `out`. If the result says `valid`, the
+/// payload is a JSON object and `encoder` knows its scalars; if not, nothing is known, and the caller's own scanner decides.
+pub fn encode(generation: &Generation, payload: &[u8], encoder: &mut Encoder, out: &mut Vec<u8>) -> Encoded {
+    encoder.clear();
+    encoder.load(payload);
+    let start = out.len();
+    let valid = payload.len() <= zstd::MAX_RAW && encoder.walk(generation.graph());
+    if valid {
+        encoder.finish(generation, out);
+        if out.len() - start < payload.len() {
+            return Encoded { coding: Coding::Shape, valid };
+        }
+        out.truncate(start);
+    } else {
+        encoder.clear();
+    }
+    if generation.dictionary().compress(payload, out) && out.len() - start < payload.len() {
+        return Encoded { coding: Coding::Zstd, valid };
+    }
+    out.truncate(start);
+    out.extend_from_slice(payload);
+    Encoded { coding: Coding::Raw, valid }
+}
