@@ -90,11 +90,8 @@ impl Piece {
     #[inline(always)]
     pub(super) fn skip(&self, text: &[u8], at: usize) -> Option<usize> {
         let found = text.get(at..)?.first_chunk::<HEAD>()?;
-        let mask = &MASKS[self.text.len().min(HEAD)];
-        let word = |bytes: &[u8; HEAD], i: usize| {
-            u64::from_le_bytes([0, 1, 2, 3, 4, 5, 6, 7].map(|byte| bytes[8 * i + byte]))
-        };
-        let wrong = |i: usize| (word(found, i) & word(mask, i)) ^ word(&self.head, i);
+        let (found, mask, head) = (words(found), &MASKS[self.text.len().min(HEAD)], words(&self.head));
+        let wrong = |i: usize| (found[i] & mask[i]) ^ head[i];
         if (wrong(0) | wrong(1)) | (wrong(2) | wrong(3)) != 0 {
             return None;
         }
@@ -120,13 +117,21 @@ impl Piece {
     }
 }
 
-const MASKS: [[u8; HEAD]; HEAD + 1] = {
-    let mut masks = [[0; HEAD]; HEAD + 1];
+/// Four words, the first bytes in the lowest.
+#[inline(always)]
+fn words(bytes: &[u8; HEAD]) -> [u64; 4] {
+    let (words, _) = bytes.as_chunks::<8>();
+    [words[0], words[1], words[2], words[3]].map(u64::from_le_bytes)
+}
+
+/// Per length, the words with 0xff in as many bytes.
+const MASKS: [[u64; 4]; HEAD + 1] = {
+    let mut masks = [[0; 4]; HEAD + 1];
     let mut length = 0;
     while length <= HEAD {
         let mut byte = 0;
         while byte < length {
-            masks[length][byte] = 0xff;
+            masks[length][byte / 8] |= 0xff << (8 * (byte % 8));
             byte += 1;
         }
         length += 1;

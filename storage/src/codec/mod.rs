@@ -62,3 +62,6 @@ pub struct DecodeError {
     /// The coding it was to have.
     pub coding: Coding,
 }
+
+#[cfg(test)]
+mod tests;
