@@ -5,7 +5,8 @@ use std::borrow::Cow;
 
 use super::bits::{self, take_varint};
 use super::generation::Generation;
-use super::graph::{Block, END, Graph};
+use super::graph::{Block, END, Graph, Piece, Step};
+use super::slot::Slot;
 use super::tail::TailReader;
 use super::zstd;
 use super::{Coding, DecodeError, TAIL_BITS, TAIL_NONE, TAIL_PLAIN, TAIL_ZSTD};
@@ -39,7 +40,7 @@ fn shape(generation: &Generation, stored: &[u8], out: &mut Vec<u8>) -> Option<()
     let mut walk = Walk::new(generation.graph(), parts.bits);
     while let Some(visit) = walk.next() {
         let visit = visit?;
-        printer.block(&visit, |_, _| {})?;
+        printer.block(&visit)?;
         if printer.at - start > zstd::MAX_RAW {
             return None;
         }
@@ -176,11 +177,11 @@ impl<'a> Printer<'a> {
         Printer { graph, bits: parts.bits, tail: TailReader::new(&parts.tail), out, at }
     }
 
-    /// Room behind `at` for what a block prints without escapes.
+    /// Room for `bytes` behind what is printed.
     #[inline(always)]
-    fn reserve(&mut self, room: usize) {
-        if self.out.len() < self.at + room {
-            self.out.resize(self.at + room * 2, 0);
+    pub(super) fn reserve(&mut self, bytes: usize) {
+        if self.out.len() < self.at + bytes {
+            self.out.resize(self.at + bytes, 0);
         }
     }
 
@@ -189,27 +190,39 @@ impl<'a> Printer<'a> {
         self.tail.seek(slot)
     }
 
-    /// Prints a block; `piece` is told where each of its pieces starts: that behind how many slots, the place in `out`.
     #[inline(always)]
-    pub(super) fn block(&mut self, passed: &Passed<'_>, mut piece: impl FnMut(u32, usize)) -> Option<()> {
+    fn block(&mut self, passed: &Passed<'_>) -> Option<()> {
         self.reserve(passed.block.room);
-        for (slots, step) in (0..).zip(self.graph.steps(passed.block)) {
-            piece(slots, self.at);
-            self.at = step.piece.print(self.out, self.at)?;
-            let length =
-                step.slot.print(self.bits, passed.at + step.at as usize, self.out.get_mut(self.at..)?)?;
-            self.at += length;
-            if length == 0 {
-                let (_, value) = self.tail.next()?;
-                self.out.truncate(self.at);
-                step.slot.print_escape(value, self.out)?;
-                self.at = self.out.len();
-                self.reserve(passed.block.room);
-            }
+        for step in self.graph.steps(passed.block) {
+            self.piece(&step.piece)?;
+            self.slot(passed, step, passed.block.room)?;
         }
-        let branch = &self.graph.branches(passed.block)[passed.choice as usize];
-        piece(passed.block.steps.end - passed.block.steps.start, self.at);
-        self.at = branch.piece.print(self.out, self.at)?;
+        self.piece(&self.graph.branches(passed.block)[passed.choice as usize].piece)
+    }
+
+    /// Prints a piece into room that is reserved.
+    #[inline(always)]
+    pub(super) fn piece(&mut self, piece: &Piece) -> Option<()> {
+        self.at = piece.print(self.out, self.at)?;
+        Some(())
+    }
+
+    /// Prints a slot into room that is reserved, and has `room` for more behind it after an escape.
+    #[inline(always)]
+    pub(super) fn slot(&mut self, passed: &Passed<'_>, step: &Step, room: usize) -> Option<()> {
+        let length =
+            step.slot.print(self.bits, passed.at + step.at as usize, self.out.get_mut(self.at..)?)?;
+        self.at += length;
+        if length > 0 { Some(()) } else { self.escape(&step.slot, room) }
+    }
+
+    #[cold]
+    fn escape(&mut self, slot: &Slot, room: usize) -> Option<()> {
+        let (_, value) = self.tail.next()?;
+        self.out.truncate(self.at);
+        slot.print_escape(value, self.out)?;
+        self.at = self.out.len();
+        self.reserve(room);
         Some(())
     }
 }

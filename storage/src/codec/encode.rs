@@ -4,7 +4,9 @@ use super::bits::BitWriter;
 use super::generation::Generation;
 use super::graph::{END, Graph};
 use super::scalar::PAD;
+use super::slot::{ESCAPE, Kind};
 use super::tail::TailWriter;
+use super::template::Packed;
 use super::zstd;
 use super::{Coding, Encoded, TAIL_BITS, TAIL_NONE, TAIL_PLAIN, TAIL_ZSTD};
 
@@ -77,31 +79,53 @@ impl Encoder {
         self.bits.reserve(TAIL_BITS);
         self.bits.put(TAIL_NONE, TAIL_BITS);
         let (mut at, mut number) = (0, 0u32);
-        loop {
-            let Some(next) = self.block(graph, number, at) else { return false };
+        // A copy, so that its fields are in registers.
+        let mut bits = std::mem::take(&mut self.bits);
+        let fits = loop {
+            let Some(next) = self.block(graph, number, at, &mut bits) else { break false };
             (at, number) = next;
             if number == END {
-                return at == length;
+                break at == length;
             }
-        }
+        };
+        self.bits = bits;
+        fits
     }
 
     /// One block from `at`, its choice included: the place behind it and the next block.
     #[inline(always)]
-    fn block(&mut self, graph: &Graph, number: u32, mut at: usize) -> Option<(usize, u32)> {
+    fn block(
+        &mut self,
+        graph: &Graph,
+        number: u32,
+        mut at: usize,
+        bits: &mut BitWriter,
+    ) -> Option<(usize, u32)> {
         let block = &graph.blocks[number as usize];
-        let first = self.scalars.len() as u32;
-        self.bits.reserve(block.bits + block.choice_bits);
-        for step in graph.steps(block) {
-            at = step.piece.skip(&self.text, at)?;
-            let end = step.slot.read(&self.text, at, &mut self.bits, &mut self.tail)?;
-            self.scalars.push((at as u32, end as u32));
+        let first = self.scalars.len();
+        let steps = graph.steps(block);
+        bits.reserve(block.bits + block.choice_bits);
+        self.scalars.resize(first + steps.len(), (0, 0));
+        let text = self.text.as_slice();
+        for (step, scalar) in steps.iter().zip(&mut self.scalars[first..]) {
+            at = step.piece.skip(text, at)?;
+            let mut packed = Packed::default();
+            let (code, end) = step.slot.read(text, at, &mut packed)?;
+            bits.put(code, step.slot.width);
+            if let Kind::Template(template) = &step.slot.kind {
+                template.put(&packed, bits);
+            }
+            if code == ESCAPE {
+                self.tail
+                    .put((first as u64) + u64::from(step.number), step.slot.escape(&text[at..], end - at));
+            }
+            *scalar = (at as u32, end as u32);
             at = end;
         }
         for (choice, branch) in graph.branches(block).iter().enumerate() {
-            if let Some(end) = branch.piece.skip(&self.text, at) {
-                self.bits.put(choice as u64, block.choice_bits);
-                self.visits.push(Visit { block: number, first, choice: choice as u32 });
+            if let Some(end) = branch.piece.skip(text, at) {
+                bits.put(choice as u64, block.choice_bits);
+                self.visits.push(Visit { block: number, first: first as u32, choice: choice as u32 });
                 return Some((end, branch.target));
             }
         }

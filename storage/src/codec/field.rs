@@ -5,6 +5,7 @@ use super::bind::{Binding, Mark, What};
 use super::decode::{Parts, Passed, Printer, Walk};
 use super::generation::Generation;
 use super::graph::{Graph, Step};
+use super::slot::PRINT_SLACK;
 use super::tail::TailReader;
 use super::zstd::MAX_RAW;
 
@@ -90,7 +91,7 @@ fn find<'a>(graph: &'a Graph, binding: &Binding, parts: &'a Parts<'_>, path: usi
 #[inline(always)]
 fn scalar(parts: &Parts<'_>, passed: &Passed<'_>, step: &Step, out: &mut Vec<u8>) -> Option<()> {
     let start = out.len();
-    out.resize(start + step.slot.room(), 0);
+    out.resize(start + step.longest + PRINT_SLACK, 0);
     let length = step.slot.print(parts.bits, passed.at + step.at as usize, &mut out[start..])?;
     out.truncate(start + length);
     if length == 0 {
@@ -100,7 +101,7 @@ fn scalar(parts: &Parts<'_>, passed: &Passed<'_>, step: &Step, out: &mut Vec<u8>
     Some(())
 }
 
-/// Prints the blocks from the container's start to its end and cuts what is around it.
+/// Prints from the piece the container starts in to the piece it ends in, and cuts what is around it.
 fn container(
     graph: &Graph,
     parts: &Parts<'_>,
@@ -111,30 +112,40 @@ fn container(
 ) -> Option<()> {
     let from = out.len();
     let mut printer = Printer::new(graph, parts, out);
-    printer.seek(walk.slots())?;
-    let (mut begins, mut ends) = (from, from);
-    let mut number = walk.blocks();
-    let mut first = true;
-    loop {
+    if !parts.tail.is_empty() {
+        let steps = u64::from(start.slots);
+        printer.seek(walk.slots() + steps)?;
+    }
+    let mut first = start.slots as usize;
+    let ends = loop {
+        let is_last = walk.blocks() == last;
         let passed = walk.next()??;
-        printer.block(&passed, |slots, at| {
-            if first && slots == start.slots {
-                begins = at + start.offset as usize;
-            }
-            if number == last && slots == end.slots {
-                ends = at + end.offset as usize;
-            }
-        })?;
-        if number == last {
-            break;
+        let steps = graph.steps(passed.block);
+        let behind = if is_last { end.slots as usize } else { steps.len() };
+        for step in steps.get(first..behind)? {
+            printer.reserve(step.longest + PRINT_SLACK);
+            printer.piece(&step.piece)?;
+            printer.slot(&passed, step, PRINT_SLACK)?;
         }
+        let piece = match steps.get(behind) {
+            Some(step) => &step.piece,
+            None => &graph.branches(passed.block).get(passed.choice as usize)?.piece,
+        };
+        printer.reserve(piece.text().len() + PRINT_SLACK);
+        if is_last {
+            let ends = printer.at + end.offset as usize;
+            printer.piece(piece)?;
+            break ends;
+        }
+        printer.piece(piece)?;
         if printer.at - from > MAX_RAW {
             return None;
         }
-        first = false;
-        number += 1;
-    }
+        first = 0;
+    };
+    let begins = from + start.offset as usize;
     out.truncate(ends);
-    (begins <= ends).then(|| out.drain(from..begins));
+    out.get(begins..ends)?;
+    out.drain(from..begins);
     Some(())
 }

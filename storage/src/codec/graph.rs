@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use super::bits::MAX_WIDTH;
 use super::scalar::{self, PAD};
-use super::slot::{Kind, Slot};
+use super::slot::{Kind, PRINT_SLACK, Slot};
 use super::structure::Structure;
 use super::{commons, number};
 
@@ -35,7 +35,7 @@ pub(super) struct Block {
     pub(super) bits: u32,
     /// Bits of the choice of a branch.
     pub(super) choice_bits: u32,
-    /// Most bytes of text it writes, escapes not counted, working room included.
+    /// Most bytes of text it writes, escapes not counted, and `PRINT_SLACK`.
     pub(super) room: usize,
 }
 
@@ -48,6 +48,8 @@ pub(super) struct Step {
     pub(super) at: u32,
     /// Slots of the block before it.
     pub(super) number: u32,
+    /// Most bytes of text it writes, escapes not counted.
+    pub(super) longest: usize,
 }
 
 /// A piece and the block it leads to, or `END`.
@@ -111,10 +113,6 @@ impl Piece {
         }
         Some(at + self.text.len())
     }
-
-    fn room(&self) -> usize {
-        self.text.len() + HEAD
-    }
 }
 
 /// Four words, the first bytes in the lowest.
@@ -155,16 +153,16 @@ impl Graph {
 
     fn add(&mut self, draft: DraftBlock) {
         let (first_step, first_branch) = (self.steps.len() as u32, self.branches.len() as u32);
-        let (mut bits, mut room) = (0, HEAD);
+        let (mut bits, mut room) = (0, PRINT_SLACK);
         for (number, (piece, slot)) in (0..).zip(draft.steps) {
             let at = bits;
             bits += slot.bits();
-            let piece = Piece::new(piece);
-            room += piece.room() + slot.room();
-            self.steps.push(Step { piece, slot, at, number });
+            let longest = piece.len() + slot.longest();
+            room += longest;
+            self.steps.push(Step { piece: Piece::new(piece), slot, at, number, longest });
         }
         let choice_bits = choice_bits(draft.branches.len());
-        room += draft.branches.iter().map(|(piece, _)| piece.len() + HEAD).max().unwrap_or(0);
+        room += draft.branches.iter().map(|(piece, _)| piece.len()).max().unwrap_or(0);
         self.branches.extend(
             draft.branches.into_iter().map(|(text, target)| Branch { piece: Piece::new(text), target }),
         );

@@ -6,6 +6,8 @@ use super::scalar::load8;
 
 /// Largest number of decimals of a form, and one more than the largest decimal power of a mantissa's digits.
 pub(super) const MAX_DIGITS: u32 = 18;
+/// Longest number: sign, a zero, point, 18 decimals, or 19 digits.
+pub(super) const MAX_LENGTH: usize = 21;
 /// Most bytes that `Form::print` writes, its working room included.
 pub(super) const PRINT_ROOM: usize = 48;
 

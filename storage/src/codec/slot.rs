@@ -2,12 +2,19 @@
 //! value, so that every field of a block has a known place; a value that does not fit is an escape, whose text is in
 //! the tail of the stored payload. Called by encode, decode and bindings; `learn` chooses slots from samples.
 
-use super::bits::{self, BitWriter};
+use super::bits::{self, MAX_WIDTH};
 use super::commons::{self, Commons};
 use super::number::{self, Form, PRINT_ROOM};
 use super::scalar;
-use super::tail::{TailWriter, Value};
+use super::tail::Value;
 use super::template::{self, Packed, Template};
+
+/// The code of an escape.
+pub(super) const ESCAPE: u64 = 0;
+/// Room that printing needs behind the longest text.
+pub(super) const PRINT_SLACK: usize = 64;
+const _: () =
+    assert!(PRINT_SLACK >= template::MAX_LENGTH && PRINT_SLACK >= PRINT_ROOM && PRINT_SLACK >= commons::HEAD);
 
 /// A slot. Its code field is 0 for an escape, 1.. for the usual values, and the numbers behind those are its kind's.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,82 +45,68 @@ impl Slot {
         }
     }
 
-    /// Most bytes that `print` writes, working room included; escapes not counted.
-    pub(super) fn room(&self) -> usize {
-        (self.commons.longest() + commons::HEAD).max(template::MAX_LENGTH).max(PRINT_ROOM)
+    /// Longest text that `print` gives.
+    pub(super) fn longest(&self) -> usize {
+        let own = match &self.kind {
+            Kind::Other => 0,
+            Kind::Number { .. } => number::MAX_LENGTH,
+            Kind::Template(template) => template.length(),
+        };
+        own.max(self.commons.longest())
     }
 
-    /// Reads the scalar at `at`, appends its bits, and returns its end. Nothing if there is no valid scalar.
+    /// Reads the scalar at `at`: its code and its end. The digits of a template go to `packed`. Nothing if there is no
+    /// valid scalar.
     #[inline(always)]
-    pub(super) fn read(
-        &self,
-        text: &[u8],
-        at: usize,
-        bits: &mut BitWriter,
-        tail: &mut TailWriter,
-    ) -> Option<usize> {
+    pub(super) fn read(&self, text: &[u8], at: usize, packed: &mut Packed) -> Option<(u64, usize)> {
         match &self.kind {
             Kind::Number { form, base } => {
                 if let Some(number) = number::scan(text, at)
                     && let Some(mantissa) = form.mantissa(&number)
                 {
-                    let code =
-                        (mantissa.wrapping_sub(*base) as u64).wrapping_add(1 + self.commons.count() as u64);
-                    if code >> self.width == 0 && mantissa >= *base {
-                        bits.put(code, self.width);
-                        tail.skip();
-                        return Some(number.end);
-                    }
-                    bits.put(0, self.width);
-                    tail.number(mantissa);
-                    return Some(number.end);
+                    let own = (mantissa as u64).wrapping_sub(*base as u64);
+                    let code = own.wrapping_add(1 + self.commons.count() as u64);
+                    let fits = own < 1 << MAX_WIDTH && code >> self.width == 0;
+                    return Some((if fits { code } else { ESCAPE }, number.end));
                 }
             }
             Kind::Template(template) => {
-                let mut packed = Packed::default();
-                if template.read(text, at, &mut packed) {
-                    bits.put(1 + self.commons.count() as u64, self.width);
-                    template.put(&packed, bits);
-                    tail.skip();
-                    return Some(at + template.length());
+                if template.read(text, at, packed) {
+                    return Some((1 + self.commons.count() as u64, at + template.length()));
                 }
+                *packed = Packed::default();
             }
             Kind::Other => {}
         }
-        self.read_token(text, at, bits, tail)
+        self.read_token(text, at)
     }
 
     /// A usual value or an escape.
-    fn read_token(
-        &self,
-        text: &[u8],
-        at: usize,
-        bits: &mut BitWriter,
-        tail: &mut TailWriter,
-    ) -> Option<usize> {
+    fn read_token(&self, text: &[u8], at: usize) -> Option<(u64, usize)> {
         let end = scalar::end(text, at)?;
-        match self.commons.find(text, at, end) {
-            Some(number) => {
-                bits.put(1 + number as u64, self.width);
-                tail.skip();
-            }
-            None => {
-                bits.put(0, self.width);
-                tail.token(&text[at..end]);
-            }
-        }
-        if let Kind::Template(template) = &self.kind {
-            template.put(&Packed::default(), bits);
-        }
-        Some(end)
+        Some((self.commons.find(text, at, end).map_or(ESCAPE, |number| 1 + number as u64), end))
     }
 
-    /// Writes the value whose bits are at bit `at` to the start of `out`, which has `room()` bytes, and returns its
-    /// length: 0 for an escape, nothing for bits that no value has.
+    /// What the tail keeps of a scalar that was read as an escape. `token` is its text, padded behind `length`.
+    #[cold]
+    pub(super) fn escape<'t>(&self, token: &'t [u8], length: usize) -> Value<'t> {
+        if let Kind::Number { form, .. } = &self.kind
+            && let Some(mantissa) = number::scan(token, 0).and_then(|number| form.mantissa(&number))
+        {
+            return Value::Mantissa(mantissa);
+        }
+        match &token[..length] {
+            [b'"', inner @ .., b'"'] => Value::String(inner),
+            other => Value::Verbatim(other),
+        }
+    }
+
+    /// Writes the value whose bits are at bit `at` to the start of `out`, which has `longest() + PRINT_SLACK`
+    /// bytes, and returns its length: 0 for an escape, nothing for bits that no value has.
     #[inline(always)]
     pub(super) fn print(&self, stored: &[u8], at: usize, out: &mut [u8]) -> Option<usize> {
         let code = bits::get(stored, at, self.width);
-        if code == 0 {
+        if code == ESCAPE {
             return Some(0);
         }
         let own = code.wrapping_sub(1 + self.commons.count() as u64);

@@ -10,11 +10,12 @@ const VERBATIM: u64 = 0;
 const STRING: u64 = 1;
 const MANTISSA: u64 = 2;
 
-/// Collects escapes; told of every slot.
+/// Collects escapes.
 #[derive(Debug, Default)]
 pub(super) struct TailWriter {
     bytes: Vec<u8>,
-    skipped: u64,
+    /// The slot behind the last escape.
+    next: u64,
     escapes: u32,
 }
 
@@ -32,37 +33,28 @@ pub(super) enum Value<'a> {
 impl TailWriter {
     pub(super) fn clear(&mut self) {
         self.bytes.clear();
-        self.skipped = 0;
+        self.next = 0;
         self.escapes = 0;
     }
 
-    /// A slot without escape.
-    #[inline(always)]
-    pub(super) fn skip(&mut self) {
-        self.skipped += 1;
-    }
-
-    /// A slot whose number is out of its range.
-    #[cold]
-    pub(super) fn number(&mut self, mantissa: i64) {
-        let zigzag = ((mantissa << 1) ^ (mantissa >> 63)) as u64;
-        let length = 8 - zigzag.leading_zeros() as usize / 8;
-        self.entry(MANTISSA, &zigzag.to_le_bytes()[..length]);
-    }
-
-    /// A slot with another token.
-    pub(super) fn token(&mut self, token: &[u8]) {
-        match token {
-            [b'"', inner @ .., b'"'] => self.entry(STRING, inner),
-            _ => self.entry(VERBATIM, token),
+    /// The value of slot number `slot`, behind those put before.
+    pub(super) fn put(&mut self, slot: u64, value: Value<'_>) {
+        match value {
+            Value::Verbatim(text) => self.entry(slot, VERBATIM, text),
+            Value::String(text) => self.entry(slot, STRING, text),
+            Value::Mantissa(mantissa) => {
+                let zigzag = ((mantissa << 1) ^ (mantissa >> 63)) as u64;
+                let length = 8 - zigzag.leading_zeros() as usize / 8;
+                self.entry(slot, MANTISSA, &zigzag.to_le_bytes()[..length]);
+            }
         }
     }
 
-    fn entry(&mut self, form: u64, bytes: &[u8]) {
-        put_varint(&mut self.bytes, self.skipped);
+    fn entry(&mut self, slot: u64, form: u64, bytes: &[u8]) {
+        put_varint(&mut self.bytes, slot - self.next);
         put_varint(&mut self.bytes, bytes.len() as u64 * 4 + form);
         self.bytes.extend_from_slice(bytes);
-        self.skipped = 0;
+        self.next = slot + 1;
         self.escapes += 1;
     }
 

@@ -48,7 +48,8 @@ impl Schema {
             Schema::Scalar(kind) => out.push_str(&scalar(*kind, random)),
             Schema::Object(members) => {
                 out.push('{');
-                let kept: Vec<_> = members.iter().filter(|member| !member.2 || random.random_bool(0.5)).collect();
+                let kept: Vec<_> =
+                    members.iter().filter(|member| !member.2 || random.random_bool(0.5)).collect();
                 for (index, (name, schema, _)) in kept.into_iter().enumerate() {
                     let comma = if index > 0 { "," } else { "" };
                     out.push_str(&format!("{comma}{space}\"{name}\"{space}:{space}"));
@@ -78,7 +79,11 @@ fn scalar(kind: u8, random: &mut SmallRng) -> String {
         (2, _) => random.random::<f64>().to_string(),
         (3, _) => format!("\"{:012x}\"", random.random_range(0..1u64 << 48)),
         (4, _) => ["true", "false", "null", "\"on\"", "\"off\""][random.random_range(0..5)].to_owned(),
-        _ => format!("\"{}\\u00e9\u{1f600}\\\\{}\"", random.random::<u16>(), "x".repeat(random.random_range(0..40))),
+        _ => format!(
+            "\"{}\\u00e9\u{1f600}\\\\{}\"",
+            random.random::<u16>(),
+            "x".repeat(random.random_range(0..40))
+        ),
     }
 }
 
@@ -140,7 +145,9 @@ fn reference<'p>(payload: &'p str, path: &[String], asked: &[Vec<String>], avro:
     for depth in 0..path.len() {
         let mut members: HashMap<String, &RawValue> = serde_json::from_str(value.get()).ok()?;
         let known = |name: &String| {
-            asked.iter().any(|other| other.len() > depth && other[..depth] == path[..depth] && other[depth] == *name)
+            asked
+                .iter()
+                .any(|other| other.len() > depth && other[..depth] == path[..depth] && other[depth] == *name)
         };
         if avro && depth > 0 && members.len() == 1 && !known(members.keys().next()?) {
             members = serde_json::from_str(members.values().next()?.get()).ok()?;
@@ -150,7 +157,12 @@ fn reference<'p>(payload: &'p str, path: &[String], asked: &[Vec<String>], avro:
     Some(value.get())
 }
 
-fn check_paths(generation: &Generation, payload: &[u8], paths: &[Vec<String>], encoder: &mut Encoder) -> usize {
+fn check_paths(
+    generation: &Generation,
+    payload: &[u8],
+    paths: &[Vec<String>],
+    encoder: &mut Encoder,
+) -> usize {
     let (encoded, stored) = stored(generation, payload, encoder);
     let text = std::str::from_utf8(payload).unwrap_or_default();
     if !encoded.valid {
@@ -200,15 +212,35 @@ fn p13_telemetry_comes_back_and_takes_a_fifth() {
 #[test]
 fn fields_of_telemetry_are_found_before_and_after_storing() {
     let paths = paths(&[
-        "ts", "radio", "radio/rssi", "quality/score", "probes", "power/saving", "call", "schema", "header/event_time",
-        "signal/snr_db", "ofdm/profile", "ofdm", "last_reset_at", "upstream", "upstream/array", "downstream", "note",
-        "ticket", "missing", "radio/missing", "header/event_time/long",
+        "ts",
+        "radio",
+        "radio/rssi",
+        "quality/score",
+        "probes",
+        "power/saving",
+        "call",
+        "schema",
+        "header/event_time",
+        "signal/snr_db",
+        "ofdm/profile",
+        "ofdm",
+        "last_reset_at",
+        "upstream",
+        "upstream/array",
+        "downstream",
+        "note",
+        "ticket",
+        "missing",
+        "radio/missing",
+        "header/event_time/long",
     ]);
     for payloads in views(300) {
         let generation = train(1, &payloads[..200]);
         let mut encoder = Encoder::new();
-        let found: usize =
-            payloads[200..].iter().map(|payload| check_paths(&generation, payload, &paths, &mut encoder)).sum();
+        let found: usize = payloads[200..]
+            .iter()
+            .map(|payload| check_paths(&generation, payload, &paths, &mut encoder))
+            .sum();
         assert!(found > 300);
     }
 }
@@ -251,7 +283,8 @@ fn what_is_not_json_fits_no_shape() {
         (0..30).map(|i| format!(r#"{{"a":{i},"b":"text {i}","c":true}}"#).into_bytes()).collect();
     let generation = train(1, &samples);
     let mut encoder = Encoder::new();
-    let valid = |payload: &str, encoder: &mut Encoder| round_trip(&generation, payload.as_bytes(), encoder).valid;
+    let valid =
+        |payload: &str, encoder: &mut Encoder| round_trip(&generation, payload.as_bytes(), encoder).valid;
     for good in ["5", "-0", "1e400", "12345678901234567890", "null", "\"\\ud800\""] {
         assert!(valid(&format!(r#"{{"a":{good},"b":"text","c":false}}"#), &mut encoder), "{good}");
     }
@@ -324,7 +357,10 @@ fn mutate(bytes: &mut Vec<u8>, changes: &[(u16, u8, u8)]) {
 }
 
 fn changes(most: usize) -> impl Strategy<Value = Vec<(u16, u8, u8)>> {
-    prop::collection::vec((any::<u16>(), prop_oneof![any::<u8>(), Just(b'"'), Just(b'0'), Just(b',')], any::<u8>()), 0..most)
+    prop::collection::vec(
+        (any::<u16>(), prop_oneof![any::<u8>(), Just(b'"'), Just(b'0'), Just(b',')], any::<u8>()),
+        0..most,
+    )
 }
 
 proptest! {
@@ -395,4 +431,20 @@ proptest! {
             round_trip(&generation, &payloads[0], &mut Encoder::new());
         }
     }
+}
+
+#[test]
+fn most_random_documents_fit_a_shape() {
+    let mut encoder = Encoder::new();
+    let (mut shaped, mut all) = (0, 0);
+    for seed in 0..200 {
+        let payloads = random_payloads(seed, 60);
+        let generation = train(1, &payloads[..40]);
+        shaped += payloads[40..]
+            .iter()
+            .filter(|payload| round_trip(&generation, payload, &mut encoder).valid)
+            .count();
+        all += 20;
+    }
+    assert!(shaped * 2 > all, "{shaped} of {all}");
 }
