@@ -4,7 +4,9 @@
 use super::scalar::load8;
 
 /// Widest field.
-pub(super) const MAX_WIDTH: u32 = 56;
+pub(super) const MAX_WIDTH: u32 = 62;
+/// Widest field that is one load or store.
+const WORD_WIDTH: u32 = 56;
 
 /// Fields in the order they were put.
 #[derive(Debug, Default)]
@@ -33,6 +35,16 @@ impl BitWriter {
     /// Appends a field; `value` has no bits above `width`, which is at most `MAX_WIDTH`, and room is reserved.
     #[inline(always)]
     pub(super) fn put(&mut self, value: u64, width: u32) {
+        if width > WORD_WIDTH {
+            self.put_word(value & 0xffff_ffff, 32);
+            self.put_word(value >> 32, width - 32);
+        } else {
+            self.put_word(value, width);
+        }
+    }
+
+    #[inline(always)]
+    fn put_word(&mut self, value: u64, width: u32) {
         self.pending |= value << self.pending_bits;
         self.pending_bits += width;
         self.bytes[self.at..self.at + 8].copy_from_slice(&self.pending.to_le_bytes());
@@ -51,6 +63,14 @@ impl BitWriter {
 /// The field of `width` bits at bit `at`; bits behind the end are zero.
 #[inline(always)]
 pub(super) fn get(bytes: &[u8], at: usize, width: u32) -> u64 {
+    if width > WORD_WIDTH {
+        return get_word(bytes, at, 32) | (get_word(bytes, at + 32, width - 32) << 32);
+    }
+    get_word(bytes, at, width)
+}
+
+#[inline(always)]
+fn get_word(bytes: &[u8], at: usize, width: u32) -> u64 {
     let word = match load8(bytes, at / 8) {
         Some(word) => word,
         None => load_end(bytes, at / 8),

@@ -76,7 +76,7 @@ impl Commons {
         loop {
             let number = usize::from(*self.table.get(place)?).checked_sub(1)?;
             let value = &self.values[number];
-            if value.text.len() == end - at && *value.text == text[at..end] {
+            if value.is(text, at, end) {
                 return Some(number);
             }
             place = (place + 1) & (self.table.len() - 1);
@@ -89,6 +89,15 @@ impl Commons {
 }
 
 impl Common {
+    #[inline(always)]
+    fn is(&self, text: &[u8], at: usize, end: usize) -> bool {
+        let length = end - at;
+        let differs = |found: &[u8; HEAD]| masked_difference(found, &self.head, length) != 0;
+        length == self.text.len()
+            && !text.get(at..).and_then(|rest| rest.first_chunk()).is_none_or(differs)
+            && (length <= HEAD || self.text[HEAD..] == text[at + HEAD..end])
+    }
+
     /// Writes the text to the start of `out`, with up to a head of other bytes behind it; returns its length.
     #[inline(always)]
     pub(super) fn print(&self, out: &mut [u8]) -> Option<usize> {
@@ -99,6 +108,36 @@ impl Common {
         Some(self.text.len())
     }
 }
+
+/// Not zero if the first `length` bytes of `found` are not those of `head`, whose others are zero.
+#[inline(always)]
+pub(super) fn masked_difference(found: &[u8; HEAD], head: &[u8; HEAD], length: usize) -> u64 {
+    let (found, mask, head) = (words(found), &MASKS[length.min(HEAD)], words(head));
+    let wrong = |i: usize| (found[i] & mask[i]) ^ head[i];
+    (wrong(0) | wrong(1)) | (wrong(2) | wrong(3))
+}
+
+/// Four words, the first bytes in the lowest.
+#[inline(always)]
+fn words(bytes: &[u8; HEAD]) -> [u64; 4] {
+    let (words, _) = bytes.as_chunks::<8>();
+    [words[0], words[1], words[2], words[3]].map(u64::from_le_bytes)
+}
+
+/// Per length, the words with 0xff in as many bytes.
+const MASKS: [[u64; 4]; HEAD + 1] = {
+    let mut masks = [[0; 4]; HEAD + 1];
+    let mut length = 0;
+    while length <= HEAD {
+        let mut byte = 0;
+        while byte < length {
+            masks[length][byte / 8] |= 0xff << (8 * (byte % 8));
+            byte += 1;
+        }
+        length += 1;
+    }
+    masks
+};
 
 /// Of the first eight bytes, the last eight and the length.
 #[inline(always)]

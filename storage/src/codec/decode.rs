@@ -34,9 +34,10 @@ pub fn decode(
 }
 
 fn shape(generation: &Generation, stored: &[u8], out: &mut Vec<u8>) -> Option<()> {
-    let parts = Parts::split(generation, stored)?;
+    let parts = Parts::split(stored)?;
+    let tail = parts.tail(generation)?;
     let start = out.len();
-    let mut printer = Printer::new(generation.graph(), &parts, out);
+    let mut printer = Printer::new(generation.graph(), parts.bits, &tail, out);
     let mut walk = Walk::new(generation.graph(), parts.bits);
     while let Some(visit) = walk.next() {
         let visit = visit?;
@@ -54,26 +55,30 @@ fn shape(generation: &Generation, stored: &[u8], out: &mut Vec<u8>) -> Option<()
 #[derive(Debug)]
 pub(super) struct Parts<'a> {
     pub(super) bits: &'a [u8],
-    pub(super) tail: Cow<'a, [u8]>,
+    tail: &'a [u8],
+    packed: bool,
 }
 
 impl<'a> Parts<'a> {
     #[inline(always)]
-    pub(super) fn split(generation: &Generation, stored: &'a [u8]) -> Option<Parts<'a>> {
-        match u64::from(*stored.first()?) & ((1 << TAIL_BITS) - 1) {
-            TAIL_NONE => Some(Parts { bits: stored, tail: Cow::Borrowed(&[]) }),
-            TAIL_PLAIN => {
-                let (bits, tail) = split_tail(stored)?;
-                Some(Parts { bits, tail: Cow::Borrowed(tail) })
-            }
-            TAIL_ZSTD => {
-                let (bits, packed) = split_tail(stored)?;
-                let mut tail = Vec::new();
-                generation.dictionary().decompress(packed, &mut tail)?;
-                Some(Parts { bits, tail: Cow::Owned(tail) })
-            }
-            _ => None,
+    pub(super) fn split(stored: &'a [u8]) -> Option<Parts<'a>> {
+        let kind = u64::from(*stored.first()?) & ((1 << TAIL_BITS) - 1);
+        let (bits, tail) = match kind {
+            TAIL_NONE => (stored, &[][..]),
+            TAIL_PLAIN | TAIL_ZSTD => split_tail(stored)?,
+            _ => return None,
+        };
+        Some(Parts { bits, tail, packed: kind == TAIL_ZSTD })
+    }
+
+    /// The tail, unpacked.
+    pub(super) fn tail(&self, generation: &Generation) -> Option<Cow<'a, [u8]>> {
+        if !self.packed {
+            return Some(Cow::Borrowed(self.tail));
         }
+        let mut tail = Vec::new();
+        generation.dictionary().decompress(self.tail, &mut tail)?;
+        Some(Cow::Owned(tail))
     }
 }
 
@@ -172,9 +177,9 @@ pub(super) struct Printer<'a> {
 
 impl<'a> Printer<'a> {
     #[inline(always)]
-    pub(super) fn new(graph: &'a Graph, parts: &'a Parts<'_>, out: &'a mut Vec<u8>) -> Printer<'a> {
+    pub(super) fn new(graph: &'a Graph, bits: &'a [u8], tail: &'a [u8], out: &'a mut Vec<u8>) -> Printer<'a> {
         let at = out.len();
-        Printer { graph, bits: parts.bits, tail: TailReader::new(&parts.tail), out, at }
+        Printer { graph, bits, tail: TailReader::new(tail), out, at }
     }
 
     /// Room for `bytes` behind what is printed.

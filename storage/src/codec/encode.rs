@@ -10,7 +10,7 @@ use super::template::Packed;
 use super::zstd;
 use super::{Coding, Encoded, TAIL_BITS, TAIL_NONE, TAIL_PLAIN, TAIL_ZSTD};
 
-/// A tail below this is not worth zstd's header and time.
+/// Less text than this in a tail is not worth zstd's header and time.
 const ZSTD_TAIL_BYTES: usize = 64;
 
 /// The memory of encoding, reused from payload to payload; also what is known of the last payload that fit the shape.
@@ -107,9 +107,9 @@ impl Encoder {
         bits.reserve(block.bits + block.choice_bits);
         self.scalars.resize(first + steps.len(), (0, 0));
         let text = self.text.as_slice();
+        let mut packed = Packed::default();
         for (step, scalar) in steps.iter().zip(&mut self.scalars[first..]) {
             at = step.piece.skip(text, at)?;
-            let mut packed = Packed::default();
             let (code, end) = step.slot.read(text, at, &mut packed)?;
             bits.put(code, step.slot.width);
             if let Kind::Template(template) = &step.slot.kind {
@@ -138,7 +138,7 @@ impl Encoder {
         let bits = self.bits.finish();
         if !tail.is_empty() {
             bits[0] |= TAIL_PLAIN as u8;
-            if tail.len() >= ZSTD_TAIL_BYTES {
+            if self.tail.text_bytes() >= ZSTD_TAIL_BYTES {
                 self.packed.clear();
                 if generation.dictionary().compress(tail, &mut self.packed) && self.packed.len() < tail.len()
                 {

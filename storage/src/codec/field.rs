@@ -37,12 +37,12 @@ pub fn field<'o>(
         return None;
     }
     let start = out.len();
-    let parts = Parts::split(generation, stored)?;
+    let parts = Parts::split(stored)?;
     let graph = generation.graph();
     let written = match find(graph, binding, &parts, path)? {
         Found::Nothing | Found::Next => None,
-        Found::Scalar(passed, step) => scalar(&parts, &passed, step, out),
-        Found::Container { walk, start, end } => container(graph, &parts, walk, start, end?, out),
+        Found::Scalar(passed, step) => scalar(generation, &parts, &passed, step, out),
+        Found::Container { walk, start, end } => container(generation, &parts, walk, start, end?, out),
     };
     if written.is_none() {
         out.truncate(start);
@@ -89,21 +89,28 @@ fn find<'a>(graph: &'a Graph, binding: &Binding, parts: &'a Parts<'_>, path: usi
 }
 
 #[inline(always)]
-fn scalar(parts: &Parts<'_>, passed: &Passed<'_>, step: &Step, out: &mut Vec<u8>) -> Option<()> {
+fn scalar(
+    generation: &Generation,
+    parts: &Parts<'_>,
+    passed: &Passed<'_>,
+    step: &Step,
+    out: &mut Vec<u8>,
+) -> Option<()> {
     let start = out.len();
     out.resize(start + step.longest + PRINT_SLACK, 0);
     let length = step.slot.print(parts.bits, passed.at + step.at as usize, &mut out[start..])?;
     out.truncate(start + length);
     if length == 0 {
         let number = passed.slots + u64::from(step.number);
-        step.slot.print_escape(TailReader::new(&parts.tail).find(number)?, out)?;
+        let tail = parts.tail(generation)?;
+        step.slot.print_escape(TailReader::new(&tail).find(number)?, out)?;
     }
     Some(())
 }
 
 /// Prints from the piece the container starts in to the piece it ends in, and cuts what is around it.
 fn container(
-    graph: &Graph,
+    generation: &Generation,
     parts: &Parts<'_>,
     mut walk: Walk<'_>,
     start: Mark,
@@ -111,8 +118,10 @@ fn container(
     out: &mut Vec<u8>,
 ) -> Option<()> {
     let from = out.len();
-    let mut printer = Printer::new(graph, parts, out);
-    if !parts.tail.is_empty() {
+    let graph = generation.graph();
+    let tail = parts.tail(generation)?;
+    let mut printer = Printer::new(graph, parts.bits, &tail, out);
+    if !tail.is_empty() {
         let steps = u64::from(start.slots);
         printer.seek(walk.slots() + steps)?;
     }

@@ -7,6 +7,7 @@
 use std::ops::Range;
 
 use super::bits::MAX_WIDTH;
+use super::commons::{HEAD, masked_difference};
 use super::scalar::{self, PAD};
 use super::slot::{Kind, PRINT_SLACK, Slot};
 use super::structure::Structure;
@@ -16,7 +17,6 @@ use super::{commons, number};
 pub(super) const END: u32 = u32::MAX;
 /// Most blocks, steps or branches.
 pub(super) const MAX_PARTS: usize = 1 << 16;
-const HEAD: usize = 32;
 
 /// A verified graph.
 #[derive(Debug)]
@@ -92,9 +92,7 @@ impl Piece {
     #[inline(always)]
     pub(super) fn skip(&self, text: &[u8], at: usize) -> Option<usize> {
         let found = text.get(at..)?.first_chunk::<HEAD>()?;
-        let (found, mask, head) = (words(found), &MASKS[self.text.len().min(HEAD)], words(&self.head));
-        let wrong = |i: usize| (found[i] & mask[i]) ^ head[i];
-        if (wrong(0) | wrong(1)) | (wrong(2) | wrong(3)) != 0 {
+        if masked_difference(found, &self.head, self.text.len()) != 0 {
             return None;
         }
         let end = at + self.text.len();
@@ -114,28 +112,6 @@ impl Piece {
         Some(at + self.text.len())
     }
 }
-
-/// Four words, the first bytes in the lowest.
-#[inline(always)]
-fn words(bytes: &[u8; HEAD]) -> [u64; 4] {
-    let (words, _) = bytes.as_chunks::<8>();
-    [words[0], words[1], words[2], words[3]].map(u64::from_le_bytes)
-}
-
-/// Per length, the words with 0xff in as many bytes.
-const MASKS: [[u64; 4]; HEAD + 1] = {
-    let mut masks = [[0; 4]; HEAD + 1];
-    let mut length = 0;
-    while length <= HEAD {
-        let mut byte = 0;
-        while byte < length {
-            masks[length][byte / 8] |= 0xff << (8 * (byte % 8));
-            byte += 1;
-        }
-        length += 1;
-    }
-    masks
-};
 
 impl Graph {
     /// Verifies and lays out a draft; the error says what is wrong with it.

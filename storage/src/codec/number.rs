@@ -23,6 +23,18 @@ const POW10: [u64; 19] = {
     powers
 };
 
+/// Per power of ten, the largest factor for a mantissa.
+const LIMITS: [u64; 19] = {
+    let mut limits = [0; 19];
+    let mut i = 0;
+    while i < 19 {
+        limits[i] = MAX_MANTISSA / POW10[i];
+        i += 1;
+    }
+    limits
+};
+const MAX_MANTISSA: u64 = i64::MAX as u64 / 4;
+
 /// How a slot's numbers are written: with at least `least` and at most `scale` decimals, and no zero at the end that
 /// `least` does not ask for. `least == scale`: fixed decimals; 0: JavaScript's `12`; 1: Java's and Python's `12.0`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -44,40 +56,52 @@ pub(super) struct Decimal {
 /// Reads the number at `at`; nothing if it is not plain, has over 18 digits, or is no JSON number.
 #[inline(always)]
 pub(super) fn scan(text: &[u8], at: usize) -> Option<Decimal> {
-    let word = load8(text, at)?;
-    let negative = word as u8 == b'-';
-    let start = at + usize::from(negative);
+    let negative = *text.get(at)? == b'-';
+    scan_from(text, at + usize::from(negative), negative)
+}
+
+/// Reads the number at `start` that has no sign there: of a place that expects no negative ones, so that nothing waits
+/// for the first byte.
+#[inline(always)]
+pub(super) fn scan_unsigned(text: &[u8], start: usize) -> Option<Decimal> {
+    scan_from(text, start, false)
+}
+
+#[inline(always)]
+fn scan_from(text: &[u8], start: usize, negative: bool) -> Option<Decimal> {
     let digits = load8(text, start)? ^ ZEROS;
-    let stops = (digits.wrapping_add(0x7676_7676_7676_7676) | digits) & HIGHS;
+    let stops = stops(digits);
     if stops == 0 {
         return scan_long(text, start, negative);
     }
     let whole = stops.trailing_zeros() / 8;
-    let after = (digits >> (8 * whole)) as u8;
-    if after == b'.' ^ 0x30 {
-        let stops = stops & (stops - 1);
-        if stops == 0 {
-            return scan_long(text, start, negative);
-        }
-        let end = stops.trailing_zeros() / 8;
-        let low = (1u64 << (8 * whole)) - 1;
-        let joined = (digits & low) | ((digits >> 8) & !low);
-        let decimals = end - whole - 1;
-        if whole == 0
-            || decimals == 0
-            || (whole > 1 && digits as u8 == 0)
-            || exponent(text, start + end as usize)
-        {
-            return None;
-        }
-        let magnitude = parse8(joined << (72 - 8 * end));
-        return Some(Decimal { magnitude, decimals, negative, end: start + end as usize });
-    }
-    if whole == 0 || (whole > 1 && digits as u8 == 0) || after | 0x20 == (b'e' ^ 0x30) | 0x20 {
+    let after = (digits >> (8 * whole)) as u8 ^ 0x30;
+    if whole == 0 || (whole > 1 && digits as u8 == 0) || after | 0x20 == b'e' {
         return None;
     }
-    let magnitude = parse8(digits << (64 - 8 * whole));
-    Some(Decimal { magnitude, decimals: 0, negative, end: start + whole as usize })
+    if after != b'.' {
+        let magnitude = parse8(digits << (64 - 8 * whole));
+        return Some(Decimal { magnitude, decimals: 0, negative, end: start + whole as usize });
+    }
+    let stops = stops & (stops - 1);
+    if stops == 0 {
+        return scan_long(text, start, negative);
+    }
+    let length = stops.trailing_zeros() / 8;
+    let end = start + length as usize;
+    let low = (1u64 << (8 * whole)) - 1;
+    let joined = (digits & low) | ((digits >> 8) & !low);
+    let decimals = length - whole - 1;
+    if decimals == 0 || exponent(text, end) {
+        return None;
+    }
+    Some(Decimal { magnitude: parse8(joined << (72 - 8 * length)), decimals, negative, end })
+}
+
+/// Marks the bytes that are no digit values. The lowest mark is exact, and the second, if the first is a point.
+#[inline(always)]
+fn stops(digits: u64) -> u64 {
+    (digits.wrapping_add(0x7676_7676_7676_7676) | digits) & HIGHS
 }
 
 #[inline(always)]
@@ -100,8 +124,7 @@ fn run(text: &[u8], at: usize) -> Option<(u64, u32)> {
     let (mut value, mut length) = (0u64, 0);
     loop {
         let digits = load8(text, at + length as usize)? ^ ZEROS;
-        let stops = (digits.wrapping_add(0x7676_7676_7676_7676) | digits) & HIGHS;
-        let count = stops.trailing_zeros().min(64) / 8;
+        let count = stops(digits).trailing_zeros() / 8;
         if count > 0 {
             value =
                 value.wrapping_mul(POW10[count as usize]).wrapping_add(parse8(digits << (64 - 8 * count)));
@@ -123,7 +146,8 @@ fn scan_long(text: &[u8], start: usize, negative: bool) -> Option<Decimal> {
     let (mut magnitude, mut decimals) = (whole, 0);
     if *text.get(end)? == b'.' {
         let (part, count) = run(text, end + 1)?;
-        if count == 0 || length + count > MAX_DIGITS {
+        let digits = count + if whole == 0 { 0 } else { length };
+        if count == 0 || digits > MAX_DIGITS {
             return None;
         }
         magnitude = whole * POW10[count as usize] + part;
@@ -150,7 +174,7 @@ impl Form {
     /// The mantissa that prints as `number` in this form, if one does.
     #[inline(always)]
     pub(super) fn mantissa(self, number: &Decimal) -> Option<i64> {
-        let missing = (self.scale as u32).checked_sub(number.decimals)?;
+        let missing = u32::from(self.scale).checked_sub(number.decimals)?;
         let open = number.decimals > self.least as u32;
         if number.decimals < self.least as u32
             || (open && number.magnitude % 10 == 0)
@@ -158,9 +182,12 @@ impl Form {
         {
             return None;
         }
-        let mantissa = number.magnitude.checked_mul(POW10[missing as usize])? as i64;
-        let small = mantissa as u64 <= i64::MAX as u64 / 4;
-        small.then_some(if number.negative { -mantissa } else { mantissa })
+        let missing = missing as usize;
+        if number.magnitude > LIMITS[missing] {
+            return None;
+        }
+        let mantissa = number.magnitude.wrapping_mul(POW10[missing]) as i64;
+        Some(if number.negative { -mantissa } else { mantissa })
     }
 
     /// Writes the number at the start of `out`, which has at least `PRINT_ROOM` bytes, and returns its length.

@@ -2,7 +2,7 @@
 //! value, so that every field of a block has a known place; a value that does not fit is an escape, whose text is in
 //! the tail of the stored payload. Called by encode, decode and bindings; `learn` chooses slots from samples.
 
-use super::bits::{self, MAX_WIDTH};
+use super::bits;
 use super::commons::{self, Commons};
 use super::number::{self, Form, PRINT_ROOM};
 use super::scalar;
@@ -61,12 +61,14 @@ impl Slot {
     pub(super) fn read(&self, text: &[u8], at: usize, packed: &mut Packed) -> Option<(u64, usize)> {
         match &self.kind {
             Kind::Number { form, base } => {
-                if let Some(number) = number::scan(text, at)
+                let number =
+                    if *base >= 0 { number::scan_unsigned(text, at) } else { number::scan(text, at) };
+                if let Some(number) = number
                     && let Some(mantissa) = form.mantissa(&number)
                 {
                     let own = (mantissa as u64).wrapping_sub(*base as u64);
                     let code = own.wrapping_add(1 + self.commons.count() as u64);
-                    let fits = own < 1 << MAX_WIDTH && code >> self.width == 0;
+                    let fits = own < 1 << 62 && code >> self.width == 0;
                     return Some((if fits { code } else { ESCAPE }, number.end));
                 }
             }

@@ -17,6 +17,7 @@ pub(super) struct TailWriter {
     /// The slot behind the last escape.
     next: u64,
     escapes: u32,
+    text_bytes: usize,
 }
 
 /// An escaped value.
@@ -35,13 +36,20 @@ impl TailWriter {
         self.bytes.clear();
         self.next = 0;
         self.escapes = 0;
+        self.text_bytes = 0;
     }
 
     /// The value of slot number `slot`, behind those put before.
     pub(super) fn put(&mut self, slot: u64, value: Value<'_>) {
         match value {
-            Value::Verbatim(text) => self.entry(slot, VERBATIM, text),
-            Value::String(text) => self.entry(slot, STRING, text),
+            Value::Verbatim(text) => {
+                self.text_bytes += text.len();
+                self.entry(slot, VERBATIM, text);
+            }
+            Value::String(text) => {
+                self.text_bytes += text.len();
+                self.entry(slot, STRING, text);
+            }
             Value::Mantissa(mantissa) => {
                 let zigzag = ((mantissa << 1) ^ (mantissa >> 63)) as u64;
                 let length = 8 - zigzag.leading_zeros() as usize / 8;
@@ -60,6 +68,11 @@ impl TailWriter {
 
     pub(super) fn bytes(&self) -> &[u8] {
         &self.bytes
+    }
+
+    /// Bytes of texts, which may compress.
+    pub(super) fn text_bytes(&self) -> usize {
+        self.text_bytes
     }
 
     pub(super) fn escapes(&self) -> u32 {
