@@ -20,7 +20,9 @@ pub struct Encoder {
     text: Vec<u8>,
     bits: BitWriter,
     tail: TailWriter,
+    /// Ranges of scalars; only the first `used` are of the last payload.
     scalars: Vec<(u32, u32)>,
+    used: usize,
     visits: Vec<Visit>,
     packed: Vec<u8>,
 }
@@ -43,7 +45,7 @@ impl Encoder {
 
     /// Byte ranges of the last payload's scalars, in order; empty if it did not fit the shape.
     pub fn scalars(&self) -> &[(u32, u32)] {
-        &self.scalars
+        &self.scalars[..self.used]
     }
 
     /// Bytes of the scalars that did not fit their slots.
@@ -63,7 +65,7 @@ impl Encoder {
     fn clear(&mut self) {
         self.bits.clear();
         self.tail.clear();
-        self.scalars.clear();
+        self.used = 0;
         self.visits.clear();
     }
 
@@ -102,10 +104,13 @@ impl Encoder {
         bits: &mut BitWriter,
     ) -> Option<(usize, u32)> {
         let block = &graph.blocks[number as usize];
-        let first = self.scalars.len();
+        let first = self.used;
         let steps = graph.steps(block);
         bits.reserve(block.bits + block.choice_bits);
-        self.scalars.resize(first + steps.len(), (0, 0));
+        self.used += steps.len();
+        if self.scalars.len() < self.used {
+            self.scalars.resize(2 * self.used, (0, 0));
+        }
         let text = self.text.as_slice();
         let mut packed = Packed::default();
         for (step, scalar) in steps.iter().zip(&mut self.scalars[first..]) {

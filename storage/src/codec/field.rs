@@ -140,7 +140,7 @@ fn container(
             Some(step) => &step.piece,
             None => &graph.branches(passed.block).get(passed.choice as usize)?.piece,
         };
-        printer.reserve(piece.text().len() + PRINT_SLACK);
+        printer.reserve(piece.length() + PRINT_SLACK);
         if is_last {
             let ends = printer.at + end.offset as usize;
             printer.piece(piece)?;

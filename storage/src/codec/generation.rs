@@ -150,9 +150,9 @@ fn put_slot(out: &mut Vec<u8>, slot: &Slot) {
     }
     match &slot.kind {
         Kind::Other => out.push(OTHER),
-        Kind::Number { form, base } => {
-            out.extend_from_slice(&[NUMBER, form.scale, form.least]);
-            out.extend_from_slice(&base.to_le_bytes());
+        Kind::Number(range) => {
+            out.extend_from_slice(&[NUMBER, range.form.scale, range.form.least]);
+            out.extend_from_slice(&range.base.to_le_bytes());
         }
         Kind::Template(template) => {
             let (text, digit, upper) = template.parts();
@@ -166,11 +166,16 @@ fn put_slot(out: &mut Vec<u8>, slot: &Slot) {
 fn take_slot(from: &mut &[u8]) -> Option<Slot> {
     let width = u32::from(take_byte(from)?);
     let commons = take_list(from, take_text)?;
+    if commons.len() > super::commons::MAX_COUNT {
+        return None;
+    }
+    let commons = Commons::new(commons);
     let kind = match take_byte(from)? {
         OTHER => Kind::Other,
         NUMBER => {
             let form = Form { scale: take_byte(from)?, least: take_byte(from)? };
-            Kind::Number { form, base: i64::from_le_bytes(take(from, 8)?.try_into().ok()?) }
+            let base = i64::from_le_bytes(take(from, 8)?.try_into().ok()?);
+            return Some(Slot::numbers(width, commons, form, base));
         }
         TEMPLATE => {
             let upper = take_byte(from)? != 0;
@@ -180,8 +185,7 @@ fn take_slot(from: &mut &[u8]) -> Option<Slot> {
         }
         _ => return None,
     };
-    let few = commons.len() <= super::commons::MAX_COUNT;
-    few.then(|| Slot { width, commons: Commons::new(commons), kind })
+    Some(Slot { width, commons, kind })
 }
 
 fn put_text(out: &mut Vec<u8>, text: &[u8]) {

@@ -59,11 +59,12 @@ pub(super) struct Branch {
     pub(super) target: u32,
 }
 
-/// Literal text.
+/// Literal text, in chunks of `HEAD` bytes, the last filled with zeros.
 #[derive(Debug)]
 pub(super) struct Piece {
     head: [u8; HEAD],
-    text: Box<[u8]>,
+    length: usize,
+    more: Box<[[u8; HEAD]]>,
 }
 
 /// A graph as it is learned or written: per block its steps and its branches.
@@ -77,39 +78,54 @@ pub(super) struct DraftBlock {
 }
 
 impl Piece {
-    fn new(text: Vec<u8>) -> Piece {
-        let mut head = [0; HEAD];
-        let kept = text.len().min(HEAD);
-        head[..kept].copy_from_slice(&text[..kept]);
-        Piece { head, text: text.into() }
+    fn new(text: &[u8]) -> Piece {
+        let mut chunks = text.chunks(HEAD).map(|part| {
+            let mut chunk = [0; HEAD];
+            chunk[..part.len()].copy_from_slice(part);
+            chunk
+        });
+        let head = chunks.next().unwrap_or_default();
+        Piece { head, length: text.len(), more: chunks.collect() }
     }
 
-    pub(super) fn text(&self) -> &[u8] {
-        &self.text
+    fn text(&self) -> Vec<u8> {
+        let mut text = [&[self.head], &*self.more].concat().concat();
+        text.truncate(self.length);
+        text
+    }
+
+    /// Its length in bytes.
+    pub(super) fn length(&self) -> usize {
+        self.length
     }
 
     /// The place behind the piece, if it is at `at`.
     #[inline(always)]
     pub(super) fn skip(&self, text: &[u8], at: usize) -> Option<usize> {
         let found = text.get(at..)?.first_chunk::<HEAD>()?;
-        if masked_difference(found, &self.head, self.text.len()) != 0 {
+        if masked_difference(found, &self.head, self.length) != 0 {
             return None;
         }
-        let end = at + self.text.len();
-        if self.text.len() > HEAD && text.get(at + HEAD..end)? != &self.text[HEAD..] {
-            return None;
+        let mut rest = at + HEAD;
+        for chunk in &self.more {
+            let found = text.get(rest..)?.first_chunk::<HEAD>()?;
+            if masked_difference(found, chunk, at + self.length - rest) != 0 {
+                return None;
+            }
+            rest += HEAD;
         }
-        Some(end)
+        Some(at + self.length)
     }
 
     /// Writes the piece at `at` of `out`, with up to a head of other bytes behind it; returns the place behind it.
     #[inline(always)]
     pub(super) fn print(&self, out: &mut [u8], at: usize) -> Option<usize> {
-        *out.get_mut(at..)?.first_chunk_mut()? = self.head;
-        if self.text.len() > HEAD {
-            out.get_mut(at..at + self.text.len())?.copy_from_slice(&self.text);
+        let out = out.get_mut(at..)?;
+        *out.first_chunk_mut()? = self.head;
+        for (index, chunk) in self.more.iter().enumerate() {
+            *out.get_mut((index + 1) * HEAD..)?.first_chunk_mut()? = *chunk;
         }
-        Some(at + self.text.len())
+        Some(at + self.length)
     }
 }
 
@@ -135,12 +151,12 @@ impl Graph {
             bits += slot.bits();
             let longest = piece.len() + slot.longest();
             room += longest;
-            self.steps.push(Step { piece: Piece::new(piece), slot, at, number, longest });
+            self.steps.push(Step { piece: Piece::new(&piece), slot, at, number, longest });
         }
         let choice_bits = choice_bits(draft.branches.len());
         room += draft.branches.iter().map(|(piece, _)| piece.len()).max().unwrap_or(0);
         self.branches.extend(
-            draft.branches.into_iter().map(|(text, target)| Branch { piece: Piece::new(text), target }),
+            draft.branches.into_iter().map(|(text, target)| Branch { piece: Piece::new(&text), target }),
         );
         let (steps, branches) =
             (first_step..self.steps.len() as u32, first_branch..self.branches.len() as u32);
@@ -160,12 +176,8 @@ impl Graph {
     /// The draft this was made of.
     pub(super) fn draft(&self) -> Draft {
         let draft = |block: &Block| DraftBlock {
-            steps: self
-                .steps(block)
-                .iter()
-                .map(|step| (step.piece.text.to_vec(), step.slot.clone()))
-                .collect(),
-            branches: self.branches(block).iter().map(|to| (to.piece.text.to_vec(), to.target)).collect(),
+            steps: self.steps(block).iter().map(|step| (step.piece.text(), step.slot.clone())).collect(),
+            branches: self.branches(block).iter().map(|to| (to.piece.text(), to.target)).collect(),
         };
         self.blocks.iter().map(draft).collect()
     }
@@ -198,7 +210,7 @@ fn check_slots(draft: &Draft) -> Result<(), &'static str> {
         let own = match &slot.kind {
             Kind::Other => 0,
             Kind::Template(_) => 1,
-            Kind::Number { form, base } => {
+            Kind::Number(number::Range { form, base, .. }) => {
                 let form_fits = u32::from(form.scale) <= number::MAX_DIGITS && form.least <= form.scale;
                 if !form_fits || base.unsigned_abs() > i64::MAX as u64 / 2 {
                     return Err("a number form out of range");

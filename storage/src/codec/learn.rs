@@ -124,7 +124,7 @@ impl<'a> Tally<'a> {
             let (lo, hi) = (lo - 30 * DAY_MS, hi + 1100 * DAY_MS);
             let width = width_of((hi - lo) as u64 + 1 + commons.len() as u64);
             let bits = self.total * u64::from(width) + other_bits;
-            return Some((bits, make(width, &commons, Kind::Number { form, base: lo })));
+            return Some((bits, Slot::numbers(width, common(&commons), form, lo)));
         }
         let mut best: Option<Candidate> = None;
         for width in 1..=MAX_WIDTH {
@@ -134,7 +134,7 @@ impl<'a> Tally<'a> {
             let bits = self.total * u64::from(width) + missed + other_bits;
             if best.as_ref().is_none_or(|best| bits < best.0) {
                 let base = centred(base, top, span);
-                best = Some((bits, make(width, &commons, Kind::Number { form, base })));
+                best = Some((bits, Slot::numbers(width, common(&commons), form, base)));
             }
             if missed == 0 {
                 break;
@@ -164,8 +164,11 @@ impl<'a> Tally<'a> {
 }
 
 fn make(width: u32, commons: &[&[u8]], kind: Kind) -> Slot {
-    let commons = Commons::new(commons.iter().map(|text| text.to_vec()).collect());
-    Slot { width, commons, kind }
+    Slot { width, commons: common(commons), kind }
+}
+
+fn common(texts: &[&[u8]]) -> Commons {
+    Commons::new(texts.iter().map(|text| text.to_vec()).collect())
 }
 
 /// Bits of a code field with `values` values and the escape.

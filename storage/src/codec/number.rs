@@ -43,6 +43,21 @@ pub(super) struct Form {
     pub(super) least: u8,
 }
 
+/// The numbers of one slot: those of a form from `base`, as many as its code field can tell apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Range {
+    pub(super) form: Form,
+    pub(super) base: i64,
+    /// How many numbers from `base`.
+    span: u64,
+    /// With fixed decimals: the marks of the point and of what ends the number, counted from the first; 0 if open.
+    marks: u64,
+    /// The bits that `marks` is compared with.
+    seen: u64,
+    /// With fixed decimals: bits of the point and the decimals.
+    behind: u32,
+}
+
 /// A plain decimal number as it stands in a text.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Decimal {
@@ -58,13 +73,6 @@ pub(super) struct Decimal {
 pub(super) fn scan(text: &[u8], at: usize) -> Option<Decimal> {
     let negative = *text.get(at)? == b'-';
     scan_from(text, at + usize::from(negative), negative)
-}
-
-/// Reads the number at `start` that has no sign there: of a place that expects no negative ones, so that nothing waits
-/// for the first byte.
-#[inline(always)]
-pub(super) fn scan_unsigned(text: &[u8], start: usize) -> Option<Decimal> {
-    scan_from(text, start, false)
 }
 
 #[inline(always)]
@@ -155,6 +163,59 @@ fn scan_long(text: &[u8], start: usize, negative: bool) -> Option<Decimal> {
         end += 1 + count as usize;
     }
     (!exponent(text, end)).then_some(Decimal { magnitude, decimals, negative, end })
+}
+
+impl Range {
+    pub(super) fn new(form: Form, base: i64, span: u64) -> Range {
+        let behind = if form.scale == 0 { 0 } else { 8 * (u32::from(form.scale) + 1) };
+        let fixed = form.least == form.scale && form.scale < 7;
+        let (marks, seen) = if fixed { (1 | 1 << behind, (2 << behind) - 1) } else { (0, 0) };
+        Range { form, base, span, marks, seen, behind }
+    }
+
+    /// The number at `at`, counted from `base`, and its end.
+    #[inline(always)]
+    pub(super) fn read(&self, text: &[u8], at: usize) -> Option<(u64, usize)> {
+        let negative = self.base < 0 && *text.get(at)? == b'-';
+        let start = at + usize::from(negative);
+        let word = load8(text, start)?;
+        let digits = word ^ ZEROS;
+        let stops = stops(digits);
+        let first = stops.trailing_zeros();
+        // No mark at all: first is 64, and what is compared is not what a fixed form has.
+        if self.marks == 0 || stops == 0 || (stops >> first) & self.seen != self.marks {
+            return self.read_open(text, at);
+        }
+        let bits = first - 7 + self.behind;
+        let after = (word >> bits) as u8;
+        let zero = digits as u8 == 0 && first != 15;
+        if zero || first == 7 || after | 0x20 == b'e' || after == b'.' {
+            return None;
+        }
+        let aligned = digits << (64 - bits);
+        let mut magnitude = aligned;
+        if self.behind > 0 {
+            if (word >> (first - 7)) as u8 != b'.' {
+                return None;
+            }
+            let low = u64::MAX >> (self.behind - 8);
+            magnitude = ((aligned << 8) & low) | (aligned & !low);
+        }
+        let magnitude = parse8(magnitude);
+        let mantissa = if negative { (magnitude as i64).wrapping_neg() } else { magnitude as i64 };
+        let own = (mantissa as u64).wrapping_sub(self.base as u64);
+        let fits = own < self.span && !(negative && magnitude == 0);
+        fits.then_some((own, start + (bits / 8) as usize))
+    }
+
+    /// The same with any number of decimals, or more than eight characters.
+    #[inline(never)]
+    fn read_open(&self, text: &[u8], at: usize) -> Option<(u64, usize)> {
+        let number = scan(text, at)?;
+        let mantissa = self.form.mantissa(&number)?;
+        let own = (mantissa as u64).wrapping_sub(self.base as u64);
+        (own < self.span).then_some((own, number.end))
+    }
 }
 
 impl Decimal {

@@ -30,13 +30,19 @@ pub(super) struct Slot {
 pub(super) enum Kind {
     /// Nothing: all else are escapes.
     Other,
-    /// Numbers of one form: the code less the usual values and 1 is the mantissa less `base`.
-    Number { form: Form, base: i64 },
+    /// Numbers of one form: the code less the usual values and 1 is the mantissa less the base.
+    Number(number::Range),
     /// Strings of one template; their digits follow the code field.
     Template(Box<Template>),
 }
 
 impl Slot {
+    /// A slot of numbers in `form` from `base`, as many as are left of `width` bits.
+    pub(super) fn numbers(width: u32, commons: Commons, form: Form, base: i64) -> Slot {
+        let span = (1u64 << width.min(63)).saturating_sub(1 + commons.count() as u64);
+        Slot { width, commons, kind: Kind::Number(number::Range::new(form, base, span)) }
+    }
+
     /// Bits of every value.
     pub(super) fn bits(&self) -> u32 {
         match &self.kind {
@@ -49,7 +55,7 @@ impl Slot {
     pub(super) fn longest(&self) -> usize {
         let own = match &self.kind {
             Kind::Other => 0,
-            Kind::Number { .. } => number::MAX_LENGTH,
+            Kind::Number(_) => number::MAX_LENGTH,
             Kind::Template(template) => template.length(),
         };
         own.max(self.commons.longest())
@@ -60,16 +66,9 @@ impl Slot {
     #[inline(always)]
     pub(super) fn read(&self, text: &[u8], at: usize, packed: &mut Packed) -> Option<(u64, usize)> {
         match &self.kind {
-            Kind::Number { form, base } => {
-                let number =
-                    if *base >= 0 { number::scan_unsigned(text, at) } else { number::scan(text, at) };
-                if let Some(number) = number
-                    && let Some(mantissa) = form.mantissa(&number)
-                {
-                    let own = (mantissa as u64).wrapping_sub(*base as u64);
-                    let code = own.wrapping_add(1 + self.commons.count() as u64);
-                    let fits = own < 1 << 62 && code >> self.width == 0;
-                    return Some((if fits { code } else { ESCAPE }, number.end));
+            Kind::Number(range) => {
+                if let Some((own, end)) = range.read(text, at) {
+                    return Some((own + 1 + self.commons.count() as u64, end));
                 }
             }
             Kind::Template(template) => {
@@ -83,8 +82,8 @@ impl Slot {
         self.read_token(text, at)
     }
 
-    /// A usual value or an escape.
-    fn read_token(&self, text: &[u8], at: usize) -> Option<(u64, usize)> {
+    /// The same by the token's text: a usual value or an escape.
+    pub(super) fn read_token(&self, text: &[u8], at: usize) -> Option<(u64, usize)> {
         let end = scalar::end(text, at)?;
         Some((self.commons.find(text, at, end).map_or(ESCAPE, |number| 1 + number as u64), end))
     }
@@ -92,8 +91,8 @@ impl Slot {
     /// What the tail keeps of a scalar that was read as an escape. `token` is its text, padded behind `length`.
     #[cold]
     pub(super) fn escape<'t>(&self, token: &'t [u8], length: usize) -> Value<'t> {
-        if let Kind::Number { form, .. } = &self.kind
-            && let Some(mantissa) = number::scan(token, 0).and_then(|number| form.mantissa(&number))
+        if let Kind::Number(range) = &self.kind
+            && let Some(mantissa) = number::scan(token, 0).and_then(|number| range.form.mantissa(&number))
         {
             return Value::Mantissa(mantissa);
         }
@@ -113,8 +112,8 @@ impl Slot {
         }
         let own = code.wrapping_sub(1 + self.commons.count() as u64);
         match &self.kind {
-            Kind::Number { form, base } if (own as i64) >= 0 => {
-                Some(form.print(base.wrapping_add(own as i64), out.first_chunk_mut()?))
+            Kind::Number(range) if (own as i64) >= 0 => {
+                Some(range.form.print(range.base.wrapping_add(own as i64), out.first_chunk_mut()?))
             }
             Kind::Template(template) if own == 0 => {
                 template.print(stored, at + self.width as usize, out.first_chunk_mut()?);
@@ -134,9 +133,9 @@ impl Slot {
                 out.push(b'"');
             }
             Value::Mantissa(mantissa) => {
-                let Kind::Number { form, .. } = &self.kind else { return None };
+                let Kind::Number(range) = &self.kind else { return None };
                 let mut room = [0; PRINT_ROOM];
-                let length = form.print(mantissa, &mut room);
+                let length = range.form.print(mantissa, &mut room);
                 out.extend_from_slice(&room[..length]);
             }
         }
