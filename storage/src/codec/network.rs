@@ -2,7 +2,7 @@
 //! Called by training. A node is a place (a way of containers and names, positions in arrays left out); an edge is the
 //! piece from one to the next.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::graph::{Draft, DraftBlock, END};
 use super::learn;
@@ -99,7 +99,7 @@ impl Network {
         let mut support = if self.cuts.len() < FEW_SAMPLES { 1 } else { 2 };
         loop {
             self.keep_frequent(support);
-            while self.drop_dead_ends() {}
+            self.drop_dead_ends();
             let kept = || self.edges.iter().filter(|edge| edge.kept);
             let mut nodes: Vec<u32> = kept().map(|edge| edge.to).collect();
             nodes.sort_unstable();
@@ -124,30 +124,27 @@ impl Network {
         }
     }
 
-    /// Drops edges whose node is never reached or never left; true if there were any.
-    fn drop_dead_ends(&mut self) -> bool {
-        let (mut reached, mut left) = (vec![false; self.nodes.len() + 1], vec![false; self.nodes.len() + 1]);
-        reached[START as usize] = true;
-        for edge in self.edges.iter().filter(|edge| edge.kept) {
-            left[edge.from as usize] = true;
+    /// Drops edges that no walk from start to end takes.
+    fn drop_dead_ends(&mut self) {
+        let reached = self.spread(START, |edge| (edge.from, edge.to));
+        let leaving = self.spread(END, |edge| (edge.to, edge.from));
+        for edge in &mut self.edges {
+            edge.kept &= reached.contains(&edge.from) && leaving.contains(&edge.to);
         }
-        let mut open = vec![START];
-        let follow = self.successors();
+    }
+
+    /// All nodes that kept edges, taken in the direction that `ends` gives, lead to from `start`.
+    fn spread(&self, start: u32, ends: impl Fn(&Edge) -> (u32, u32)) -> HashSet<u32> {
+        let mut next: HashMap<u32, Vec<u32>> = HashMap::new();
+        for (from, to) in self.edges.iter().filter(|edge| edge.kept).map(ends) {
+            next.entry(from).or_default().push(to);
+        }
+        let mut found = HashSet::from([start]);
+        let mut open = vec![start];
         while let Some(node) = open.pop() {
-            for edge in &follow[node as usize] {
-                let to = self.edges[*edge].to;
-                if to != END && !std::mem::replace(&mut reached[to as usize], true) {
-                    open.push(to);
-                }
-            }
+            open.extend(next.get(&node).into_iter().flatten().filter(|to| found.insert(**to)));
         }
-        let mut dropped = false;
-        for edge in self.edges.iter_mut().filter(|edge| edge.kept) {
-            let lives = reached[edge.from as usize] && (edge.to == END || left[edge.to as usize]);
-            edge.kept = lives;
-            dropped |= !lives;
-        }
-        dropped
+        found
     }
 
     /// Kept edges from each node, the most frequent first, but none before a longer one that starts with its piece.
