@@ -50,6 +50,16 @@ impl Generation {
         Ok(Generation { number, graph, dictionary })
     }
 
+    /// One that codes everything by zstd.
+    pub(super) fn without_shape(number: u32) -> Generation {
+        let nothing = vec![DraftBlock::default()];
+        Generation::new(number, nothing, Dictionary::empty()).expect("a graph of nothing is valid")
+    }
+
+    pub(super) fn with_dictionary(self, dictionary: Dictionary) -> Generation {
+        Generation { dictionary, ..self }
+    }
+
     /// Its number, given by the caller of training.
     pub fn number(&self) -> u32 {
         self.number

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::graph::{Draft, DraftBlock, END};
+use super::graph::{Draft, DraftBlock, END, MAX_PARTS};
 use super::learn;
 use super::scalar::{self, PAD};
 use super::structure::Structure;
@@ -105,7 +105,8 @@ impl Network {
             nodes.sort_unstable();
             nodes.dedup();
             let bytes: usize = kept().map(|edge| edge.piece.len()).sum();
-            if nodes.len() <= MAX_NODES && bytes <= MAX_PIECE_BYTES {
+            let edges = kept().count();
+            if nodes.len() <= MAX_NODES && edges <= MAX_PARTS && bytes <= MAX_PIECE_BYTES {
                 return;
             }
             support *= 2;

@@ -223,7 +223,7 @@ impl Decimal {
     pub(super) fn needed_decimals(&self) -> u32 {
         let mut needed = self.decimals;
         let mut rest = self.magnitude;
-        while needed > 0 && rest % 10 == 0 {
+        while needed > 0 && rest.is_multiple_of(10) {
             rest /= 10;
             needed -= 1;
         }
@@ -238,7 +238,7 @@ impl Form {
         let missing = u32::from(self.scale).checked_sub(number.decimals)?;
         let open = number.decimals > self.least as u32;
         if number.decimals < self.least as u32
-            || (open && number.magnitude % 10 == 0)
+            || (open && number.magnitude.is_multiple_of(10))
             || (number.negative && number.magnitude == 0)
         {
             return None;

@@ -41,7 +41,7 @@ impl Template {
     pub(super) fn new(text: Vec<u8>, digit: Vec<bool>, upper: bool) -> Option<Template> {
         let length = text.len();
         let inner = length.checked_sub(1)?;
-        let fits = length >= 2 && length <= MAX_LENGTH && digit.len() == length;
+        let fits = (2..=MAX_LENGTH).contains(&length) && digit.len() == length;
         let plain = |(at, byte): (usize, &u8)| match (at == 0 || at == inner, digit[at]) {
             (true, digit) => *byte == b'"' && !digit,
             (false, digit) => digit || (matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\')),
