@@ -37,7 +37,7 @@ fn shape(generation: &Generation, stored: &[u8], out: &mut Vec<u8>) -> Option<()
     let parts = Parts::split(stored)?;
     let tail = parts.tail(generation)?;
     let start = out.len();
-    let mut printer = Printer::new(generation.graph(), parts.bits, &tail, out);
+    let mut printer = Printer::new(generation, parts.bits, &tail, out);
     let mut walk = Walk::new(generation.graph(), parts.bits);
     while let Some(visit) = walk.next() {
         let visit = visit?;
@@ -167,7 +167,7 @@ impl<'a> Walk<'a> {
 /// Prints blocks one after the other.
 #[derive(Debug)]
 pub(super) struct Printer<'a> {
-    graph: &'a Graph,
+    generation: &'a Generation,
     bits: &'a [u8],
     tail: TailReader<'a>,
     out: &'a mut Vec<u8>,
@@ -177,9 +177,14 @@ pub(super) struct Printer<'a> {
 
 impl<'a> Printer<'a> {
     #[inline(always)]
-    pub(super) fn new(graph: &'a Graph, bits: &'a [u8], tail: &'a [u8], out: &'a mut Vec<u8>) -> Printer<'a> {
+    pub(super) fn new(
+        generation: &'a Generation,
+        bits: &'a [u8],
+        tail: &'a [u8],
+        out: &'a mut Vec<u8>,
+    ) -> Printer<'a> {
         let at = out.len();
-        Printer { graph, bits, tail: TailReader::new(tail), out, at }
+        Printer { generation, bits, tail: TailReader::new(tail), out, at }
     }
 
     /// Room for `bytes` behind what is printed.
@@ -198,11 +203,12 @@ impl<'a> Printer<'a> {
     #[inline(always)]
     fn block(&mut self, passed: &Passed<'_>) -> Option<()> {
         self.reserve(passed.block.room);
-        for step in self.graph.steps(passed.block) {
+        let graph = self.generation.graph();
+        for step in graph.steps(passed.block) {
             self.piece(&step.piece)?;
             self.slot(passed, step, passed.block.room)?;
         }
-        self.piece(&self.graph.branches(passed.block)[passed.choice as usize].piece)
+        self.piece(&graph.branches(passed.block)[passed.choice as usize].piece)
     }
 
     /// Prints a piece into room that is reserved.
@@ -225,7 +231,7 @@ impl<'a> Printer<'a> {
     fn escape(&mut self, slot: &Slot, room: usize) -> Option<()> {
         let (_, value) = self.tail.next()?;
         self.out.truncate(self.at);
-        slot.print_escape(value, self.out)?;
+        slot.print_escape(value, self.generation.symbols(), self.out)?;
         self.at = self.out.len();
         self.reserve(room);
         Some(())

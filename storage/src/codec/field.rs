@@ -103,7 +103,7 @@ fn scalar(
     if length == 0 {
         let number = passed.slots + u64::from(step.number);
         let tail = parts.tail(generation)?;
-        step.slot.print_escape(TailReader::new(&tail).find(number)?, out)?;
+        step.slot.print_escape(TailReader::new(&tail).find(number)?, generation.symbols(), out)?;
     }
     Some(())
 }
@@ -120,7 +120,7 @@ fn container(
     let from = out.len();
     let graph = generation.graph();
     let tail = parts.tail(generation)?;
-    let mut printer = Printer::new(graph, parts.bits, &tail, out);
+    let mut printer = Printer::new(generation, parts.bits, &tail, out);
     if !tail.is_empty() {
         let steps = u64::from(start.slots);
         printer.seek(walk.slots() + steps)?;

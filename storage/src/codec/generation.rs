@@ -6,6 +6,7 @@ use super::commons::Commons;
 use super::graph::{Draft, DraftBlock, END, Graph};
 use super::number::Form;
 use super::slot::{Kind, Slot};
+use super::symbols::Symbols;
 use super::template::Template;
 use super::zstd::Dictionary;
 use xxhash_rust::xxh3::xxh3_64;
@@ -20,6 +21,7 @@ const CHECKSUM_BYTES: usize = 8;
 pub struct Generation {
     number: u32,
     graph: Graph,
+    symbols: Symbols,
     dictionary: Dictionary,
 }
 
@@ -41,23 +43,20 @@ pub enum GenerationError {
 }
 
 impl Generation {
-    pub(super) fn new(
-        number: u32,
-        draft: Draft,
-        dictionary: Dictionary,
-    ) -> Result<Generation, GenerationError> {
+    pub(super) fn new(number: u32, draft: Draft) -> Result<Generation, GenerationError> {
         let graph = Graph::new(draft).map_err(GenerationError::Invalid)?;
-        Ok(Generation { number, graph, dictionary })
+        Ok(Generation { number, graph, symbols: Symbols::default(), dictionary: Dictionary::empty() })
     }
 
     /// One that codes everything by zstd.
     pub(super) fn without_shape(number: u32) -> Generation {
         let nothing = vec![DraftBlock::default()];
-        Generation::new(number, nothing, Dictionary::empty()).expect("a graph of nothing is valid")
+        Generation::new(number, nothing).expect("a graph of nothing is valid")
     }
 
-    pub(super) fn with_dictionary(self, dictionary: Dictionary) -> Generation {
-        Generation { dictionary, ..self }
+    /// With what codes texts.
+    pub(super) fn with_texts(self, symbols: Symbols, dictionary: Dictionary) -> Generation {
+        Generation { symbols, dictionary, ..self }
     }
 
     /// Its number, given by the caller of training.
@@ -79,6 +78,10 @@ impl Generation {
         &self.graph
     }
 
+    pub(super) fn symbols(&self) -> &Symbols {
+        &self.symbols
+    }
+
     pub(super) fn dictionary(&self) -> &Dictionary {
         &self.dictionary
     }
@@ -93,6 +96,9 @@ impl Generation {
         for block in &draft {
             put_block(&mut out, block);
         }
+        let symbols = self.symbols.texts();
+        put_varint(&mut out, symbols.len() as u64);
+        symbols.iter().for_each(|text| put_text(&mut out, text));
         put_text(&mut out, self.dictionary.bytes());
         let checksum = xxh3_64(&out);
         out.extend_from_slice(&checksum.to_le_bytes());
@@ -113,15 +119,17 @@ impl Generation {
         if xxh3_64(content) != u64::from_le_bytes(*checksum) {
             return Err(GenerationError::Checksum);
         }
-        let (draft, dictionary) = take_body(&mut body).ok_or(GenerationError::Invalid("malformed"))?;
-        Generation::new(word(12), draft, dictionary)
+        let (draft, symbols, dictionary) =
+            take_body(&mut body).ok_or(GenerationError::Invalid("malformed"))?;
+        Ok(Generation::new(word(12), draft)?.with_texts(symbols, dictionary))
     }
 }
 
-fn take_body(body: &mut &[u8]) -> Option<(Draft, Dictionary)> {
+fn take_body(body: &mut &[u8]) -> Option<(Draft, Symbols, Dictionary)> {
     let draft = take_list(body, take_block)?;
+    let symbols = Symbols::new(&take_list(body, take_text)?)?;
     let dictionary = Dictionary::new(take_text(body)?)?;
-    body.is_empty().then_some((draft, dictionary))
+    body.is_empty().then_some((draft, symbols, dictionary))
 }
 
 fn put_block(out: &mut Vec<u8>, block: &DraftBlock) {

@@ -47,7 +47,7 @@
 //! |---|---|---|
 //! | skipped | LEB128 | slots since the one of the entry before, or since the start, that have none |
 //! | head | LEB128 | 4 * length + form |
-//! | value | length | form 0: the token; 1: a string's text between its quotes; 2: a mantissa in the slot's form, zigzag, little-endian without zero bytes at its end |
+//! | value | length | form 0: the token; 1: a string's text between its quotes; 3: the same by symbols, a byte per symbol, 255 before a byte as it is; 2: a mantissa in the slot's form, zigzag, little-endian without zero bytes at its end |
 //!
 //! # A generation file
 //!
@@ -59,6 +59,7 @@
 //! | 8 | 4 | version of this format, 1 |
 //! | 12 | 4 | number of the generation |
 //! | 16 | varint | number of blocks, then each block |
+//! | | varint | number of symbols for free text, at most 255, then each (text of 1 to 8 bytes) |
 //! | | text | zstd dictionary, empty for none |
 //! | end - 8 | 8 | xxh3 (64 bits, seed 0) of all before |
 //!
@@ -87,6 +88,7 @@ mod number;
 mod scalar;
 mod slot;
 mod structure;
+mod symbols;
 mod tail;
 mod template;
 mod train;

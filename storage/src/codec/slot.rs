@@ -6,6 +6,7 @@ use super::bits;
 use super::commons::{self, Commons};
 use super::number::{self, Form, PRINT_ROOM};
 use super::scalar;
+use super::symbols::Symbols;
 use super::tail::Value;
 use super::template::{self, Packed, Template};
 
@@ -124,12 +125,17 @@ impl Slot {
     }
 
     /// Appends the text of an escaped value.
-    pub(super) fn print_escape(&self, value: Value<'_>, out: &mut Vec<u8>) -> Option<()> {
+    pub(super) fn print_escape(&self, value: Value<'_>, symbols: &Symbols, out: &mut Vec<u8>) -> Option<()> {
         match value {
             Value::Verbatim(text) => out.extend_from_slice(text),
             Value::String(text) => {
                 out.push(b'"');
                 out.extend_from_slice(text);
+                out.push(b'"');
+            }
+            Value::Symbols(codes) => {
+                out.push(b'"');
+                symbols.unpack(codes, out)?;
                 out.push(b'"');
             }
             Value::Mantissa(mantissa) => {

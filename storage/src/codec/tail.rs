@@ -2,13 +2,15 @@
 //! passed since the one before. Called by slots, encode, decode and bindings.
 //!
 //! An entry is `skipped: varint`, `length * 4 + form: varint`, then `length` bytes. Forms: 0 the token as it stands,
-//! 1 a string without its quotes, 2 the mantissa of a number in its slot's form, zigzag, little-endian, no zero bytes at its end.
+//! 1 a string without its quotes, 3 the same by symbols, 2 the mantissa of a number in its slot's form, zigzag, little-endian, no zero bytes at its end.
 
 use super::bits::{put_varint, take_varint};
+use super::symbols::Symbols;
 
 const VERBATIM: u64 = 0;
 const STRING: u64 = 1;
 const MANTISSA: u64 = 2;
+const SYMBOLS: u64 = 3;
 
 /// Collects escapes.
 #[derive(Debug, Default)]
@@ -27,6 +29,8 @@ pub(super) enum Value<'a> {
     Verbatim(&'a [u8]),
     /// A string without its quotes.
     String(&'a [u8]),
+    /// A string without its quotes, by symbols.
+    Symbols(&'a [u8]),
     /// A number in its slot's form.
     Mantissa(i64),
 }
@@ -50,6 +54,7 @@ impl TailWriter {
                 self.text_bytes += text.len();
                 self.entry(slot, STRING, text);
             }
+            Value::Symbols(codes) => self.entry(slot, SYMBOLS, codes),
             Value::Mantissa(mantissa) => {
                 let zigzag = ((mantissa << 1) ^ (mantissa >> 63)) as u64;
                 let length = 8 - zigzag.leading_zeros() as usize / 8;
@@ -68,6 +73,27 @@ impl TailWriter {
 
     pub(super) fn bytes(&self) -> &[u8] {
         &self.bytes
+    }
+
+    /// Puts what is in `other`, strings by symbols where that is shorter. `room` is working memory.
+    pub(super) fn pack(&mut self, other: &TailWriter, symbols: &Symbols, room: &mut (Vec<u8>, Vec<u8>)) {
+        self.clear();
+        let mut reader = TailReader::new(&other.bytes);
+        while let Some((skipped, value)) = reader.next() {
+            let slot = self.next + skipped;
+            let (text, codes) = room;
+            match value {
+                Value::String(plain) if plain.len() > 3 => {
+                    text.clear();
+                    text.extend_from_slice(plain);
+                    text.extend_from_slice(&[0; 8]);
+                    codes.clear();
+                    let packed = symbols.pack(text, plain.len(), codes) && codes.len() < plain.len();
+                    self.put(slot, if packed { Value::Symbols(codes) } else { value });
+                }
+                _ => self.put(slot, value),
+            }
+        }
     }
 
     /// Bytes of texts, which may compress.
@@ -101,9 +127,17 @@ impl<'a> TailReader<'a> {
             VERBATIM => Value::Verbatim(bytes),
             STRING => Value::String(bytes),
             MANTISSA => Value::Mantissa(mantissa(bytes)?),
-            _ => return None,
+            _ => Value::Symbols(bytes),
         };
         Some((skipped, value))
+    }
+
+    /// The strings that are left.
+    pub(super) fn strings(mut self) -> impl Iterator<Item = Vec<u8>> {
+        std::iter::from_fn(move || self.next()).filter_map(|(_, value)| match value {
+            Value::String(text) => Some(text.to_vec()),
+            _ => None,
+        })
     }
 
     /// Passes the entries of the slots before number `slot`.

@@ -3,6 +3,8 @@
 
 use super::generation::Generation;
 use super::network::Network;
+use super::symbols::Symbols;
+use super::tail::TailReader;
 use super::zstd::Dictionary;
 use super::{Coding, Encoder, encode};
 
@@ -87,29 +89,31 @@ impl Trainer {
     /// Learns generation `number` from the samples kept. With no use in them it is one that codes everything by zstd.
     pub fn train(&self, number: u32) -> Generation {
         let draft = Network::of(&self.samples).draft();
-        let shape = Generation::new(number, draft, Dictionary::empty());
+        let shape = Generation::new(number, draft);
         // What was cut from JSON is JSON; should it be refused all the same, zstd alone is no danger to anybody's data.
         let shape = shape.unwrap_or_else(|_| Generation::without_shape(number));
-        let dictionary = self.dictionary(&shape);
-        shape.with_dictionary(dictionary)
+        let (symbols, dictionary) = self.texts(&shape);
+        shape.with_texts(symbols, dictionary)
     }
 
-    /// From payloads that fit no shape, tails of those that do, and some whole ones for what is to come.
-    fn dictionary(&self, shape: &Generation) -> Dictionary {
+    /// Symbols from the strings that fit no slot. The dictionary from payloads that fit no shape, tails of those that do,
+    /// and some whole ones for what is to come.
+    fn texts(&self, shape: &Generation) -> (Symbols, Dictionary) {
         let mut encoder = Encoder::new();
-        let mut texts: Vec<Vec<u8>> = Vec::new();
+        let (mut texts, mut strings): (Vec<Vec<u8>>, Vec<Vec<u8>>) = (Vec::new(), Vec::new());
         let mut stored = Vec::new();
         for (index, sample) in self.samples.iter().enumerate() {
             stored.clear();
             let coded = encode(shape, sample, &mut encoder, &mut stored);
             if coded.coding == Coding::Shape && !encoder.tail().is_empty() {
                 texts.push(encoder.tail().to_vec());
+                strings.extend(TailReader::new(encoder.tail()).strings());
             }
             if !coded.valid || index % 16 == 0 {
                 texts.push(sample.clone());
             }
         }
         let texts: Vec<&[u8]> = texts.iter().map(Vec::as_slice).collect();
-        Dictionary::train(&texts, self.limits.dictionary_bytes)
+        (Symbols::learn(&strings), Dictionary::train(&texts, self.limits.dictionary_bytes))
     }
 }
