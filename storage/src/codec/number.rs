@@ -211,8 +211,42 @@ impl Range {
     /// The same with any number of decimals, or more than eight characters.
     #[inline(never)]
     fn read_open(&self, text: &[u8], at: usize) -> Option<(u64, usize)> {
-        let number = scan(text, at)?;
-        let mantissa = self.form.mantissa(&number)?;
+        let negative = self.base < 0 && *text.get(at)? == b'-';
+        let start = at + usize::from(negative);
+        let word = load8(text, start)?;
+        let digits = word ^ ZEROS;
+        let stops = stops(digits);
+        let second = stops & stops.wrapping_sub(1);
+        if second == 0 || self.form.scale > 10 {
+            return self.read_long(text, at);
+        }
+        // Without a branch on the point: whether there are decimals is often chance.
+        let first = stops.trailing_zeros();
+        let point = (word >> (first - 7)) as u8 == b'.';
+        let last = if point { second.trailing_zeros() } else { first };
+        let bits = last - 7;
+        let decimals = if point { (last - first) / 8 - 1 } else { 0 };
+        let after = (word >> bits) as u8;
+        let zero = digits as u8 == 0 && first != 15;
+        if zero || first == 7 || after | 0x20 == b'e' || (point && decimals == 0) {
+            return None;
+        }
+        let aligned = digits << (64 - bits);
+        let low = u64::MAX >> (8 * decimals);
+        let joined = ((aligned << 8) & low) | (aligned & !low);
+        let magnitude = parse8(if point { joined } else { aligned });
+        let number = Decimal { magnitude, decimals, negative, end: start + (bits / 8) as usize };
+        self.own(&number)
+    }
+
+    #[cold]
+    fn read_long(&self, text: &[u8], at: usize) -> Option<(u64, usize)> {
+        self.own(&scan(text, at)?)
+    }
+
+    #[inline(always)]
+    fn own(&self, number: &Decimal) -> Option<(u64, usize)> {
+        let mantissa = self.form.mantissa(number)?;
         let own = (mantissa as u64).wrapping_sub(self.base as u64);
         (own < self.span).then_some((own, number.end))
     }
@@ -268,13 +302,11 @@ impl Form {
         let chars = (digits | ZEROS) >> (8 * (8 - length));
         let whole = (length - scale) as usize;
         let decimals = (scale - dropped) as usize;
+        // Without a branch: whether there are decimals is often chance.
         put8(out, sign, chars);
-        if decimals == 0 {
-            return sign + whole;
-        }
-        out[sign + whole] = b'.';
+        out[(sign + whole) & 31] = b'.';
         put8(out, sign + whole + 1, chars >> (8 * (whole & 7)));
-        sign + whole + 1 + decimals
+        sign + whole + decimals + usize::from(decimals > 0)
     }
 
     #[inline(never)]
