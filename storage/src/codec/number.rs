@@ -133,10 +133,9 @@ fn run(text: &[u8], at: usize) -> Option<(u64, u32)> {
     loop {
         let digits = load8(text, at + length as usize)? ^ ZEROS;
         let count = stops(digits).trailing_zeros() / 8;
-        if count > 0 {
-            value =
-                value.wrapping_mul(POW10[count as usize]).wrapping_add(parse8(digits << (64 - 8 * count)));
-        }
+        // Shifted in two steps: the first digits may be none.
+        let aligned = if count == 8 { digits } else { digits << (56 - 8 * count) << 8 };
+        value = value.wrapping_mul(POW10[count as usize]).wrapping_add(parse8(aligned));
         length += count;
         if count < 8 || length > MAX_DIGITS {
             return Some((value, length));
@@ -218,7 +217,7 @@ impl Range {
         let stops = stops(digits);
         let second = stops & stops.wrapping_sub(1);
         if second == 0 || self.form.scale > 10 {
-            return self.read_long(text, at);
+            return self.own(&scan_long(text, start, negative)?);
         }
         // Without a branch on the point: whether there are decimals is often chance.
         let first = stops.trailing_zeros();
@@ -237,11 +236,6 @@ impl Range {
         let magnitude = parse8(if point { joined } else { aligned });
         let number = Decimal { magnitude, decimals, negative, end: start + (bits / 8) as usize };
         self.own(&number)
-    }
-
-    #[cold]
-    fn read_long(&self, text: &[u8], at: usize) -> Option<(u64, usize)> {
-        self.own(&scan(text, at)?)
     }
 
     #[inline(always)]
@@ -311,28 +305,33 @@ impl Form {
 
     #[inline(never)]
     fn print_long(self, magnitude: u64, sign: usize, out: &mut [u8; PRINT_ROOM]) -> usize {
-        let mut digits = [0u8; 24];
-        for (chunk, part) in digits.chunks_exact_mut(8).zip([
-            magnitude / POW10[16],
-            magnitude / POW10[8] % POW10[8],
-            magnitude % POW10[8],
-        ]) {
-            chunk.copy_from_slice(&(eight_digits(part) | ZEROS).to_le_bytes());
+        let words =
+            [magnitude / POW10[16], magnitude / POW10[8] % POW10[8], magnitude % POW10[8]].map(eight_digits);
+        let mut digits = [b'0'; 48];
+        for (chunk, word) in digits.chunks_exact_mut(8).zip(words) {
+            chunk.copy_from_slice(&(word | ZEROS).to_le_bytes());
         }
-        let scale = usize::from(self.scale);
-        let used = 24 - digits.iter().position(|digit| *digit != b'0').unwrap_or(24);
-        let length = used.max(scale + 1);
-        let droppable = scale - usize::from(self.least);
-        let dropped = digits[24 - droppable..].iter().rev().take_while(|digit| **digit == b'0').count();
+        let (scale, least) = (usize::from(self.scale), usize::from(self.least));
+        let length = (24 - zeros(words, u64::trailing_zeros)).max(scale + 1);
+        let [high, middle, low] = words;
+        let dropped = zeros([low, middle, high], u64::leading_zeros).min(scale - least);
         let whole = length - scale;
         let decimals = scale - dropped;
-        out[sign..sign + whole].copy_from_slice(&digits[24 - length..24 - scale]);
-        if decimals == 0 {
-            return whole;
-        }
+        out[sign..sign + 24].copy_from_slice(&digits[24 - length..48 - length]);
         out[sign + whole] = b'.';
-        out[sign + whole + 1..sign + whole + 1 + decimals].copy_from_slice(&digits[24 - scale..24 - dropped]);
-        whole + 1 + decimals
+        out[sign + whole + 1..sign + whole + 25].copy_from_slice(&digits[24 - scale..48 - scale]);
+        whole + decimals + usize::from(decimals > 0)
+    }
+}
+
+/// Zero bytes before the first other one, of three words of digits counted from one side.
+#[inline(always)]
+fn zeros(words: [u64; 3], zeros: impl Fn(u64) -> u32) -> usize {
+    let [first, second, third] = words.map(|word| zeros(word) as usize / 8);
+    match (first, second) {
+        (8, 8) => 16 + third,
+        (8, _) => 8 + second,
+        _ => first,
     }
 }
 
