@@ -78,8 +78,19 @@ fn get_word(bytes: &[u8], at: usize, width: u32) -> u64 {
     (word >> (at % 8)) & ((1u64 << width) - 1)
 }
 
-#[inline(never)]
+/// Eight bytes at `at`, those behind the end zero.
+#[inline(always)]
 fn load_end(bytes: &[u8], at: usize) -> u64 {
+    let missing = (at + 8).saturating_sub(bytes.len());
+    match bytes.last_chunk::<8>() {
+        Some(last) if missing < 8 => u64::from_le_bytes(*last) >> (8 * missing),
+        Some(_) => 0,
+        None => load_short(bytes, at),
+    }
+}
+
+#[cold]
+fn load_short(bytes: &[u8], at: usize) -> u64 {
     let rest = bytes.get(at..).unwrap_or_default();
     let mut word = [0; 8];
     word[..rest.len()].copy_from_slice(rest);

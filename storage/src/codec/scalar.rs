@@ -27,8 +27,8 @@ pub(super) fn end(text: &[u8], at: usize) -> Option<usize> {
 }
 
 #[inline(always)]
-fn word_end(text: &[u8], at: usize, word: &[u8]) -> Option<usize> {
-    text.get(at..at + word.len()).filter(|found| *found == word).map(|_| at + word.len())
+fn word_end<const N: usize>(text: &[u8], at: usize, word: &[u8; N]) -> Option<usize> {
+    (text.get(at..)?.first_chunk::<N>()? == word).then_some(at + N)
 }
 
 /// The end of the string whose opening quote is at `at`, behind its closing quote.
