@@ -68,7 +68,7 @@ fn reachable(graph: &Graph, blocks: &[(u32, u32)], marks: &[Mark], path: u32) ->
     let mut reach: Vec<bool> = blocks.iter().map(own).collect();
     loop {
         let mut changed = false;
-        for (number, block) in graph.blocks.iter().enumerate() {
+        for (number, block) in graph.blocks.iter().enumerate().rev() {
             let follows =
                 graph.branches(block).iter().any(|to| to.target != END && reach[to.target as usize]);
             if follows && !reach[number] {

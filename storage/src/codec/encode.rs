@@ -171,7 +171,7 @@ fn put_varint_backwards(out: &mut Vec<u8>, value: usize) {
     out[start..].reverse();
 }
 
-/// Appends the stored bytes of `payload`, at most `zstd::MAX_RAW` long, to `out`. If the result says `valid`, the
+/// Appends the stored bytes of `payload` to `out`; over 64 MiB they are the payload. If the result says `valid`, the
 /// payload is a JSON object and `encoder` knows its scalars; if not, nothing is known, and the caller's own scanner decides.
 pub fn encode(generation: &Generation, payload: &[u8], encoder: &mut Encoder, out: &mut Vec<u8>) -> Encoded {
     encoder.clear();
@@ -187,7 +187,8 @@ pub fn encode(generation: &Generation, payload: &[u8], encoder: &mut Encoder, ou
     } else {
         encoder.clear();
     }
-    if generation.dictionary().compress(payload, out) && out.len() - start < payload.len() {
+    let short = payload.len() <= zstd::MAX_RAW;
+    if short && generation.dictionary().compress(payload, out) && out.len() - start < payload.len() {
         return Encoded { coding: Coding::Zstd, valid };
     }
     out.truncate(start);

@@ -344,6 +344,34 @@ fn a_damaged_generation_is_refused() {
     }
 }
 
+#[test]
+fn values_out_of_range_and_long_texts_come_back() {
+    let sample = |count: u64, text: &str| {
+        format!(r#"{{"count":{count},"note":"{text}","t":[{count}.5]}}"#).into_bytes()
+    };
+    let samples: Vec<Vec<u8>> =
+        (0..100).map(|i| sample(1000 + i * 7, &format!("note {} of many", i * 31))).collect();
+    let generation = train(1, &samples);
+    let binding = generation.bind(&paths(&["count", "note", "t"]), false);
+    let (mut encoder, mut drift) = (Encoder::new(), Drift::default());
+    for (count, text) in
+        [(5, "note"), (1 << 40, "other"), (1001, &"a long note ".repeat(400)), (7, &"\u{e9}\\n".repeat(60))]
+    {
+        let payload = sample(count, text);
+        assert_eq!(round_trip(&generation, &payload, &mut encoder).coding, Coding::Shape);
+        let (encoded, stored) = stored(&generation, &payload, &mut encoder);
+        drift.count(encoded, &encoder, payload.len(), stored.len());
+        for (path, expected) in
+            [count.to_string(), format!("\"{text}\""), format!("[{count}.5]")].iter().enumerate()
+        {
+            let got = field(&generation, &binding, &stored, path, &mut Vec::new()).map(<[u8]>::to_vec);
+            assert_eq!(got.as_deref(), Some(expected.as_bytes()));
+        }
+    }
+    assert_eq!((drift.payloads, drift.unfit, drift.scalars), (4, 0, 12));
+    assert!(drift.escapes >= 4 && drift.stored_bytes < drift.raw_bytes);
+}
+
 fn mutate(bytes: &mut Vec<u8>, changes: &[(u16, u8, u8)]) {
     for (place, byte, how) in changes {
         let place = usize::from(*place) % (bytes.len() + 1);
