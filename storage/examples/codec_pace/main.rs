@@ -19,6 +19,8 @@ struct Row {
     raw: usize,
     stored: usize,
     by_shape: usize,
+    train_ms: f64,
+    file: usize,
     encode: f64,
     decode: f64,
     field: f64,
@@ -31,11 +33,11 @@ struct Row {
 
 fn main() {
     println!(
-        "{:<22}{:>7}{:>7}{:>7} |{:>8}{:>8}{:>7} |{:>8}{:>8}{:>7}{:>8}{:>8} |{:>7}",
+        "{:<22}{:>7}{:>7}{:>7} |{:>8}{:>8}{:>7} |{:>8}{:>8}{:>7}{:>8}{:>8} |{:>7} |{:>7}{:>7}",
         "view",
         "raw",
         "ratio",
-        "shape%",
+        "shape",
         "encode",
         "decode",
         "field",
@@ -44,11 +46,13 @@ fn main() {
         "ratio",
         "zstd",
         "unzstd",
-        "gain"
+        "gain",
+        "train",
+        "file"
     );
     println!(
-        "{:<22}{:>7}{:>7}{:>7} |{:>31} |{:>39} |",
-        "", "B", "", "", "ns, per 1000 B (field: each)", "ns, per 1000 B"
+        "{:<22}{:>7}{:>7}{:>7} |{:>23} |{:>39} |{:>7} |{:>7}{:>7}",
+        "", "bytes", "", "%", "ns/1000 B, ns a field", "ns/1000 B", "encode", "ms", "KiB"
     );
     let files: Vec<String> = std::env::args().skip(1).collect();
     let read =
@@ -72,6 +76,8 @@ fn main() {
             raw: size(|row| row.raw),
             stored: size(|row| row.stored),
             by_shape: size(|row| row.by_shape) / rows.len(),
+            train_ms: sum(|row| row.train_ms),
+            file: size(|row| row.file) / rows.len(),
             encode: sum(|row| row.encode),
             decode: sum(|row| row.decode),
             field: sum(|row| row.field),
@@ -87,7 +93,7 @@ fn main() {
 fn print(name: &str, row: &Row) {
     let theirs = row.serde.min(row.sonic) + row.zstd_encode;
     println!(
-        "{:<22}{:>7}{:>7.3}{:>7} |{:>8.0}{:>8.0}{:>7.0} |{:>8.0}{:>8.0}{:>7.3}{:>8.0}{:>8.0} |{:>6.1}x",
+        "{:<22}{:>7}{:>7.3}{:>7} |{:>8.0}{:>8.0}{:>7.0} |{:>8.0}{:>8.0}{:>7.3}{:>8.0}{:>8.0} |{:>6.1}x |{:>7.0}{:>7}",
         name,
         row.raw / PAYLOADS,
         row.stored as f64 / row.raw as f64,
@@ -100,7 +106,9 @@ fn print(name: &str, row: &Row) {
         row.zstd as f64 / row.raw as f64,
         row.zstd_encode,
         row.zstd_decode,
-        theirs / row.encode
+        theirs / row.encode,
+        row.train_ms,
+        row.file / 1024
     );
 }
 
@@ -118,9 +126,13 @@ fn measure(telemetry: &mut Telemetry) -> Row {
     let mut trainer = Trainer::new(Limits::default());
     let samples: Vec<String> = (0..SAMPLES).map(|_| telemetry.payload()).collect();
     samples.iter().for_each(|sample| trainer.sample(sample.as_bytes()));
-    let generation = Generation::from_bytes(&trainer.train(1).to_bytes()).expect("just written");
+    let start = Instant::now();
+    let file = trainer.train(1).to_bytes();
+    let train_ms = start.elapsed().as_secs_f64() * 1000.0;
+    let generation = Generation::from_bytes(&file).expect("just written");
     let payloads: Vec<String> = (0..PAYLOADS).map(|_| telemetry.payload()).collect();
-    let mut row = Row { raw: payloads.iter().map(String::len).sum(), ..Row::default() };
+    let mut row =
+        Row { raw: payloads.iter().map(String::len).sum(), train_ms, file: file.len(), ..Row::default() };
     ours(&generation, &payloads, &mut row);
     theirs(&samples, &payloads, &mut row);
     row
