@@ -1,7 +1,7 @@
 //! Chooses a slot for the values seen at one place: the one that would have taken the fewest bits, escapes counted.
 //! Called by training.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::bits::MAX_WIDTH;
 use super::commons::{self, Commons};
@@ -74,7 +74,8 @@ impl<'a> Tally<'a> {
         for width in 0..=10u32 {
             let commons = self.commons(self.values.iter().copied(), (1 << width) - 1);
             let all = commons.len() < (1 << width) - 1;
-            let escapes = self.values.iter().filter(|(text, _)| !commons.contains(text));
+            let known: HashSet<&[u8]> = commons.iter().copied().collect();
+            let escapes = self.values.iter().filter(|(text, _)| !known.contains(text));
             let bits = self.total * u64::from(width)
                 + escapes.map(|(text, seen)| seen * escape_bits(text)).sum::<u64>();
             if best.as_ref().is_none_or(|best| bits < best.0) {
@@ -151,7 +152,8 @@ impl<'a> Tally<'a> {
         let (length, _) = lengths.into_iter().max_by_key(|(length, seen)| (*seen, *length))?;
         let texts: Vec<&[u8]> = strings.map(|(text, _)| *text).filter(|text| text.len() == length).collect();
         let template = template(&texts)?;
-        let others = self.values.iter().copied().filter(|(text, _)| !texts.contains(text));
+        let is_other = |text: &[u8]| text.first() != Some(&b'"') || text.len() != length;
+        let others = self.values.iter().copied().filter(|(text, _)| is_other(text));
         let commons = self.commons(others.clone(), FEW_COMMONS);
         let missed: u64 = others
             .filter(|(text, _)| !commons.contains(text))

@@ -16,6 +16,8 @@ const MAX_NODES: usize = 4096;
 const MAX_BRANCHES: usize = 64;
 /// Most bytes of all pieces.
 const MAX_PIECE_BYTES: usize = 256 << 10;
+/// Most values that a slot is chosen by.
+const MAX_VALUES: usize = 4096;
 /// With fewer samples than this, what was seen once counts.
 const FEW_SAMPLES: usize = 16;
 
@@ -238,7 +240,10 @@ impl Network {
         let within = |cut: &&Cut| cut.edges.iter().all(|edge| self.edges[*edge].kept);
         for cut in self.cuts.iter().filter(within) {
             for (edge, scalar) in cut.edges.iter().zip(&cut.scalars) {
-                values[self.edges[*edge].to as usize].push(scalar.as_slice());
+                let values = &mut values[self.edges[*edge].to as usize];
+                if values.len() < MAX_VALUES {
+                    values.push(scalar.as_slice());
+                }
             }
         }
         values

@@ -2,7 +2,7 @@
 //! an escape byte. Much faster than zstd for short texts, and each text stands alone. After Boncz, Neumann and Leis, FSST:
 //! Fast Random Access String Compression (VLDB 2020). Called by encode and by printing of escapes; learned by training.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 
 use super::scalar::load8;
 
@@ -143,7 +143,7 @@ impl Symbols {
     pub(super) fn learn(texts: &[Vec<u8>]) -> Symbols {
         let mut symbols = Symbols::default();
         for _ in 0..ROUNDS {
-            let mut gains: BTreeMap<Vec<u8>, usize> = BTreeMap::new();
+            let mut gains: HashMap<Vec<u8>, usize> = HashMap::new();
             let mut bytes = 0;
             for text in texts.iter().take_while(|text| {
                 bytes += text.len();
@@ -151,8 +151,10 @@ impl Symbols {
             }) {
                 symbols.count(text, &mut gains);
             }
-            let mut best: Vec<(Vec<u8>, usize)> =
-                gains.into_iter().filter(|(text, gain)| *gain > 2 * text.len()).collect();
+            let mut best: Vec<(Vec<u8>, usize)> = gains
+                .into_iter()
+                .filter(|(text, gain)| *gain > 2 * text.len() && !text.contains(&0))
+                .collect();
             best.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
             best.truncate(MAX_SYMBOLS);
             let best: Vec<Vec<u8>> = best.into_iter().map(|(text, _)| text).collect();
@@ -162,7 +164,7 @@ impl Symbols {
     }
 
     /// Adds the bytes that each symbol of `text`, and each pair of neighbours, would stand for.
-    fn count(&self, text: &[u8], gains: &mut BTreeMap<Vec<u8>, usize>) {
+    fn count(&self, text: &[u8], gains: &mut HashMap<Vec<u8>, usize>) {
         let mut padded = text.to_vec();
         padded.resize(text.len() + MAX_LENGTH, 0);
         let mut before = 0..0;
@@ -182,7 +184,6 @@ impl Symbols {
             before = at..at + length;
             at += length;
         }
-        gains.retain(|symbol, _| !symbol.contains(&0));
     }
 }
 
