@@ -68,10 +68,11 @@ fn main() {
             rows.push(row);
         }
     }
-    let sum = |part: fn(&Row) -> f64| rows.iter().map(part).sum::<f64>() / rows.len() as f64;
+    let bytes = rows.iter().map(|row| row.raw as f64).sum::<f64>();
+    let sum = |part: fn(&Row) -> f64| rows.iter().map(|row| part(row) * row.raw as f64).sum::<f64>() / bytes;
     let size = |part: fn(&Row) -> usize| rows.iter().map(part).sum::<usize>();
     print(
-        "all",
+        "all, by bytes",
         &Row {
             raw: size(|row| row.raw),
             stored: size(|row| row.stored),

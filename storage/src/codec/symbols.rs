@@ -105,20 +105,22 @@ impl Symbols {
         if self.symbols.is_empty() {
             return false;
         }
-        let mut at = 0;
+        let (mut at, mut end) = (0, out.len());
+        out.resize(end + 2 * length, 0);
         while at < length {
             let Some(word) = load8(text, at) else { return false };
             match self.find(word) {
                 Some((code, symbol)) => {
-                    out.push(code as u8);
-                    at += symbol.length as usize;
+                    out[end] = code as u8;
+                    (at, end) = (at + symbol.length as usize, end + 1);
                 }
                 None => {
-                    out.extend_from_slice(&[LITERAL, word as u8]);
-                    at += 1;
+                    out[end..end + 2].copy_from_slice(&[LITERAL, word as u8]);
+                    (at, end) = (at + 1, end + 2);
                 }
             }
         }
+        out.truncate(end);
         true
     }
 
