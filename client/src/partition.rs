@@ -11,7 +11,9 @@ pub enum Partitioner {
 }
 
 impl Partitioner {
-    /// The partition of a non-empty key; 0 when there are no partitions.
+    /// The partition of a non-empty key; 0 when there are no partitions. Records without a key, and with librdkafka's
+    /// CRC32 also those with an empty one, are spread at random by producers: they have no partition of their own, and
+    /// no entity id is empty.
     pub fn partition(self, key: &[u8], partitions: u32) -> u32 {
         let hash = match self {
             Partitioner::Murmur2 => murmur2(key) & 0x7fff_ffff,
@@ -62,12 +64,41 @@ mod tests {
         }
     }
 
-    /// Vectors of librdkafka's own `rdcrc32` and murmur2 partitioner unit tests use the same functions; these are
-    /// the standard check value of CRC-32 and the partition it gives.
+    /// Vectors of librdkafka's own unit test of its murmur2 (`unittest_murmur2`), unaligned keys included.
     #[test]
-    fn crc32_is_the_ieee_one() {
-        assert_eq!(crc32fast::hash(b"123456789"), 0xcbf4_3926);
-        assert_eq!(Partitioner::Crc32.partition(b"123456789", 10), 0xcbf4_3926 % 10);
+    fn murmur2_agrees_with_librdkafka() {
+        let unaligned = "PreAmbleWillBeRemoved,ThePrePartThatIs";
+        let vectors = [
+            ("kafka", 0xd067_cf64),
+            ("giberish123456789", 0x8f55_2b0c),
+            ("1234", 0x9fc9_7b14),
+            ("234", 0xe7c0_09ca),
+            ("34", 0x8739_30da),
+            ("4", 0x5a4b_5ca1),
+            (unaligned, 0x7842_4f1c),
+            (&unaligned[1..], 0x4a62_b377),
+            (&unaligned[2..], 0xe0e4_e09e),
+            (&unaligned[3..], 0x62b8_b43f),
+            ("", 0x106e_08d9),
+        ];
+        for (key, hash) in vectors {
+            assert_eq!(murmur2(key.as_bytes()), hash, "{key:?}");
+        }
+    }
+
+    /// Vectors of librdkafka's own test 0048 (`do_test_partitioners`): the hashes it expects modulo 17 partitions.
+    #[test]
+    fn both_partitioners_agree_with_librdkafka() {
+        let long = "this is another string with more length to it perhaps";
+        let crc32 = [("23456", 0xb1b4_51d7_u32), (long, 0xb015_0df7), ("hejsan", 0xd077_037e)];
+        for (key, hash) in crc32 {
+            assert_eq!(crc32fast::hash(key.as_bytes()), hash, "{key:?}");
+            assert_eq!(Partitioner::Crc32.partition(key.as_bytes(), 17), hash % 17, "{key:?}");
+        }
+        let murmur2 = [("23456", 0x058d_780f_u32), (long, 0x4f77_03da), ("hejsan", 0x5ec1_9395)];
+        for (key, hash) in murmur2 {
+            assert_eq!(Partitioner::Murmur2.partition(key.as_bytes(), 17), hash % 17, "{key:?}");
+        }
     }
 
     #[test]

@@ -2,10 +2,11 @@
 //! Ingest threads write here, services and metrics read. Holds no connection and starts no thread.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use forebay_storage::{ShardReader, TopicIndex};
+use hdrhistogram::Histogram;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
@@ -20,7 +21,11 @@ pub struct Lane {
     pub partitions: AtomicU32,
     /// What became of every data point since start.
     pub counters: Counters,
+    /// How long data points took from their Kafka timestamp to being readable, in ms; one histogram per ingest thread,
+    /// which adds the newest data point of each batch.
+    pub freshness_ms: Vec<Mutex<Histogram<u64>>>,
     shards: ArcSwap<Vec<Arc<ShardHandle>>>,
+    trouble: Mutex<Option<String>>,
 }
 
 /// What became of data points since this process started; each data point counts in exactly one of the first six.
@@ -42,6 +47,10 @@ pub struct Counters {
     pub wrong_partition: AtomicU64,
     /// Payload bytes consumed.
     pub bytes: AtomicU64,
+    /// Times a dead letter was not taken by its topic and is sent again.
+    pub dead_letter_failures: AtomicU64,
+    /// Times ingest stopped to wait: for the dead-letter topic, or for room on disk.
+    pub pauses: AtomicU64,
 }
 
 /// The life of a shard; the numbers are those of the contract's `ShardState`.
@@ -59,6 +68,19 @@ pub enum ShardState {
     Closed,
 }
 
+impl ShardState {
+    /// As the contract names it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            ShardState::Opening => "OPENING",
+            ShardState::CatchingUp => "CATCHING_UP",
+            ShardState::Ready => "READY",
+            ShardState::Halted(_) => "HALTED",
+            ShardState::Closed => "CLOSED",
+        }
+    }
+}
+
 /// One shard: written by one ingest thread, read by everyone.
 #[derive(Debug)]
 pub struct ShardHandle {
@@ -68,7 +90,12 @@ pub struct ShardHandle {
     pub reader: Option<ShardReader>,
     /// One per topic of the lane, in definition order.
     pub topics: Vec<TopicProgress>,
+    times: Vec<TopicTimes>,
+    /// Since when it hears nothing of its logs, ms since the epoch; 0: it does.
+    detached_since_ms: AtomicI64,
     state: Mutex<ShardState>,
+    waits_for: Mutex<Option<String>>,
+    was_ready: AtomicBool,
     progress: watch::Sender<u64>,
 }
 
@@ -89,10 +116,12 @@ impl Lane {
     /// A lane without shards.
     pub fn new(definition: Arc<LaneDefinition>) -> Self {
         Lane {
-            definition,
             partitions: AtomicU32::new(0),
             counters: Counters::default(),
+            freshness_ms: (0..definition.threads).map(|_| Mutex::new(freshness_histogram())).collect(),
             shards: ArcSwap::from_pointee(Vec::new()),
+            trouble: Mutex::new(None),
+            definition,
         }
     }
 
@@ -119,11 +148,31 @@ impl Lane {
         });
     }
 
-    /// Forgets a shard that is now another server's.
-    pub fn withdraw(&self, partition: u32) {
+    /// Forgets a shard that is now another server's (or another thread's, which published a handle of its own: that
+    /// one stays).
+    pub fn withdraw(&self, gone: &Arc<ShardHandle>) {
         self.shards.rcu(|shards| {
-            shards.iter().filter(|shard| shard.partition != partition).cloned().collect::<Vec<_>>()
+            shards.iter().filter(|shard| !Arc::ptr_eq(shard, gone)).cloned().collect::<Vec<_>>()
         });
+    }
+
+    /// What is wrong with the lane as a whole, where it is not a shard's matter: topics missing, brokers not reached.
+    pub fn trouble(&self) -> Option<String> {
+        self.trouble.lock().clone()
+    }
+
+    /// Says what is wrong with the lane as a whole, or that nothing is.
+    pub fn set_trouble(&self, trouble: Option<String>) {
+        *self.trouble.lock() = trouble;
+    }
+
+    /// The freshness of all threads together.
+    pub fn freshness(&self) -> Histogram<u64> {
+        let mut sum = freshness_histogram();
+        for histogram in &self.freshness_ms {
+            sum.add(&*histogram.lock()).expect("all have the same bounds");
+        }
+        sum
     }
 
     /// Partitions of each topic, once the broker has said.
@@ -135,6 +184,28 @@ impl Lane {
     }
 }
 
+/// 1 ms to an hour, two digits; more is an hour.
+fn freshness_histogram() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, 3_600_000, 2).expect("the bounds are valid")
+}
+
+/// When a shard was where in one topic, in ms since the epoch; 0: never.
+#[derive(Debug, Default)]
+struct TopicTimes {
+    /// Last moment it had everything the log held.
+    caught_up: AtomicI64,
+    /// Highest Kafka timestamp it has taken in.
+    taken_in: AtomicI64,
+}
+
+impl TopicProgress {
+    /// Nothing known yet.
+    pub fn new(name: String, index: Option<TopicIndex>) -> Self {
+        let unknown = || AtomicI64::new(-1);
+        TopicProgress { name, index, end_offset: unknown(), passed_offset: unknown() }
+    }
+}
+
 impl ShardHandle {
     /// A shard in state `Opening` or with a reader to serve.
     pub fn new(
@@ -143,7 +214,18 @@ impl ShardHandle {
         topics: Vec<TopicProgress>,
         state: ShardState,
     ) -> Self {
-        ShardHandle { partition, reader, topics, state: Mutex::new(state), progress: watch::Sender::new(0) }
+        let was_ready = AtomicBool::new(state == ShardState::Ready);
+        ShardHandle {
+            partition,
+            reader,
+            times: topics.iter().map(|_| TopicTimes::default()).collect(),
+            topics,
+            detached_since_ms: AtomicI64::new(0),
+            state: Mutex::new(state),
+            waits_for: Mutex::new(None),
+            was_ready,
+            progress: watch::Sender::new(0),
+        }
     }
 
     /// Where it is in its life.
@@ -153,8 +235,77 @@ impl ShardHandle {
 
     /// Moves it on in its life, and wakes those who wait.
     pub fn set_state(&self, state: ShardState) {
+        self.was_ready.fetch_or(state == ShardState::Ready, Ordering::Release);
         *self.state.lock() = state;
         self.advanced();
+    }
+
+    /// Why it is HALTED, what it waits for, or why it is not READY yet; empty when it is READY and keeps up.
+    pub fn reason(&self) -> String {
+        let state = self.state();
+        match (state, self.waits_for.lock().clone()) {
+            (ShardState::Halted(reason), _) => reason,
+            (_, Some(waits_for)) => waits_for,
+            (ShardState::Ready, None) => String::new(),
+            (ShardState::Opening, None) => "recovering from its own files".into(),
+            (ShardState::CatchingUp, None) => self.distance(),
+            (ShardState::Closed, None) => "given to another server of the group".into(),
+        }
+    }
+
+    fn distance(&self) -> String {
+        let lag = |topic: usize| {
+            let end = self.topics[topic].end_offset.load(Ordering::Acquire);
+            (end - 1 - self.applied_offset(topic)).max(0)
+        };
+        let behind: i64 = (0..self.topics.len()).map(lag).sum();
+        format!("catching up: {behind} offsets to go")
+    }
+
+    /// Says what keeps it from taking in its logs for now, or that nothing does.
+    pub fn set_waits_for(&self, waits_for: Option<String>) {
+        *self.waits_for.lock() = waits_for;
+    }
+
+    /// Notes that at `now_ms` it had everything that `topics[topic]` held.
+    pub fn caught_up(&self, topic: usize, now_ms: i64) {
+        self.times[topic].caught_up.store(now_ms, Ordering::Release);
+    }
+
+    /// Notes the Kafka timestamp of what it took in from `topics[topic]`.
+    pub fn took_in(&self, topic: usize, timestamp_ms: i64) {
+        self.times[topic].taken_in.fetch_max(timestamp_ms, Ordering::AcqRel);
+    }
+
+    /// Notes that from `now_ms` on it hears nothing of its logs: no broker answers, or the group has not given it back.
+    pub fn detach(&self, now_ms: i64) {
+        self.detached_since_ms.compare_exchange(0, now_ms, Ordering::AcqRel, Ordering::Acquire).ok();
+    }
+
+    /// Notes that it hears of its logs again.
+    pub fn attach(&self) {
+        self.detached_since_ms.store(0, Ordering::Release);
+    }
+
+    /// At most this long ago everything in the logs was readable here; 0 when caught up. A shard that hears nothing of
+    /// its logs grows stale from that moment on.
+    pub fn staleness_ms(&self, now_ms: i64) -> u64 {
+        let behind = (0..self.topics.len()).map(|topic| self.topic_staleness_ms(topic, now_ms)).max();
+        let detached = match self.detached_since_ms.load(Ordering::Acquire) {
+            0 => 0,
+            since => now_ms - since,
+        };
+        behind.unwrap_or(0).max(detached).max(0) as u64
+    }
+
+    fn topic_staleness_ms(&self, topic: usize, now_ms: i64) -> i64 {
+        let end = self.topics[topic].end_offset.load(Ordering::Acquire);
+        if self.applied_offset(topic) + 1 >= end {
+            return 0;
+        }
+        // What is missing came after the last record taken in, and after the last moment nothing was missing.
+        let times = &self.times[topic];
+        now_ms - times.caught_up.load(Ordering::Acquire).max(times.taken_in.load(Ordering::Acquire))
     }
 
     /// To be called after each commit: wakes reads that wait for a position.
@@ -175,5 +326,36 @@ impl ShardHandle {
             _ => -1,
         };
         applied.max(progress.passed_offset.load(Ordering::Acquire))
+    }
+
+    /// The last offset of a topic known to be on stable storage, -1 if none.
+    pub fn durable_offset(&self, topic: usize) -> i64 {
+        let (Some(reader), Some(index)) = (&self.reader, self.topics[topic].index) else { return -1 };
+        // Durable first: what is applied may grow between the two.
+        let (durable, applied) = (reader.durable(index), reader.applied(index));
+        // What was passed over after the last record needs no storing.
+        if durable == applied { self.applied_offset(topic) } else { durable.unwrap_or(-1) }
+    }
+
+    /// Whether reads may see what it has: READY, or stopped by its disk after it had been READY (what is there is
+    /// right, only not new). Otherwise the state that forbids it.
+    pub fn serves(&self) -> Result<&ShardReader, ShardState> {
+        let state = self.state();
+        let Some(reader) = &self.reader else { return Err(state) };
+        match state {
+            ShardState::Ready => Ok(reader),
+            ShardState::Halted(_)
+                if self.was_ready.load(Ordering::Acquire) && reader.poisoned().is_some() =>
+            {
+                Ok(reader)
+            }
+            _ => Err(state),
+        }
+    }
+
+    /// Messages between what is applied of a topic and its end; 0 while the end is not known.
+    pub fn lag_offsets(&self, topic: usize) -> u64 {
+        let end = self.topics[topic].end_offset.load(Ordering::Acquire);
+        u64::try_from(end - (self.applied_offset(topic) + 1)).unwrap_or(0)
     }
 }

@@ -10,19 +10,37 @@
 //!                                   └────────► durable positions
 //! ```
 
+mod chain;
 pub mod codec;
+mod digest;
+mod disk;
 mod error;
+mod expire;
+#[cfg(test)]
+mod failures;
+mod history;
+mod index;
 pub mod inspect;
+mod layout;
+mod log;
+mod manifest;
+mod map;
+mod open;
+mod planted;
 mod read;
+mod record;
+mod recover;
+mod shard;
 mod sync;
 mod types;
 mod write;
 
 pub use error::{InspectError, OpenError, ReadError, WriteError};
+pub use open::open;
 pub use read::{History, Pinned, ShardReader, Version};
 pub use sync::SyncGroup;
 pub use types::{
     ExpireReport, HistoryRange, Kind, Options, Outcome, Put, ShardIdentity, Stats, SyncPolicy, TopicIndex,
     TopicLog, VersionKey,
 };
-pub use write::{ShardWriter, open};
+pub use write::ShardWriter;

@@ -1,132 +1,195 @@
-//! Readers of a shard.
-use crate::*;
+//! Readers of a shard: the current version of a key, the one as of a time, and all of them. Any number, on any thread,
+//! without locks; they see whole commits only, and verify what they give. Whether a version has outlived its TTL is
+//! the caller's question: nothing here has a clock.
+
 use std::borrow::Cow;
 use std::cmp::Ordering;
-use std::marker::PhantomData;
+use std::fmt;
+use std::sync::Arc;
 
-/// Reads a shard.
+use crossbeam_epoch::Guard;
+use xxhash_rust::xxh3::xxh3_128;
+
+use crate::chain::{self, Chain};
+use crate::digest;
+use crate::error::ReadError;
+pub use crate::history::History;
+use crate::index::Key;
+use crate::log::segment::Record;
+use crate::shard::Shard;
+use crate::types::{HistoryRange, Kind, Stats, TopicIndex, TopicLog, VersionKey};
+
+/// Reads a shard. Clones are cheap; they outlive the writer.
 #[derive(Debug, Clone)]
-pub struct ShardReader;
+pub struct ShardReader {
+    pub(crate) shard: Arc<Shard>,
+}
 
 impl ShardReader {
-    /// Holds what is read in place.
+    /// Holds what is read in place: memory of expired segments is given back only after it is dropped, so keep it for
+    /// one request, not for a stream.
     pub fn pin(&self) -> Pinned<'_> {
-        unimplemented!()
+        Pinned { shard: &self.shard, guard: crossbeam_epoch::pin() }
     }
-    /// Last offset reads see.
-    pub fn applied(&self, _topic: TopicIndex) -> Option<i64> {
-        unimplemented!()
+
+    /// Last offset of a topic that reads see; a read that begins after this sees all of it. None: nothing yet.
+    pub fn applied(&self, topic: TopicIndex) -> Option<i64> {
+        self.shard.applied.get(topic)
     }
-    /// Last offset that survives a power loss.
-    pub fn durable(&self, _topic: TopicIndex) -> Option<i64> {
-        unimplemented!()
+
+    /// Last offset of a topic that survives a power loss. None: nothing yet.
+    pub fn durable(&self, topic: TopicIndex) -> Option<i64> {
+        self.shard.durable.get(topic)
     }
+
     /// Topics by number.
     pub fn topics(&self) -> &[TopicLog] {
-        unimplemented!()
+        &self.shard.topics
     }
+
     /// A topic's number.
-    pub fn topic(&self, _name: &str) -> Option<TopicIndex> {
-        unimplemented!()
+    pub fn topic(&self, name: &str) -> Option<TopicIndex> {
+        self.shard.topic(name)
     }
+
     /// Sizes.
     pub fn stats(&self) -> Stats {
-        unimplemented!()
+        self.shard.stats(&crossbeam_epoch::pin())
     }
-    /// Why the shard stopped, if it did.
+
+    /// Why the shard stopped, if it did. It still serves reads.
     pub fn poisoned(&self) -> Option<String> {
-        unimplemented!()
+        self.shard.poison.get().cloned()
     }
-    /// Order-independent hash over current versions.
+
+    /// A hash over the current version of every key, the same in whatever order they came: two shards that took the
+    /// same records agree. Reads everything.
     pub fn digest(&self) -> u128 {
-        unimplemented!()
+        digest::digest(&self.pin())
     }
-    /// Orders two versions of a key.
-    pub fn compare(&self, _a: &VersionKey, _b: &VersionKey) -> Ordering {
-        unimplemented!()
+
+    /// Orders two versions of a key: event time, tombstone wins, topic priority, topic name, offset.
+    pub fn compare(&self, a: &VersionKey, b: &VersionKey) -> Ordering {
+        self.shard.compare(a, b)
     }
 }
 
 /// A reader that holds what it read in place.
-#[derive(Debug)]
-pub struct Pinned<'r>(PhantomData<&'r ()>);
+pub struct Pinned<'r> {
+    pub(crate) shard: &'r Shard,
+    pub(crate) guard: Guard,
+}
 
 impl Pinned<'_> {
     /// The current version.
-    pub fn latest(&self, _entity: &[u8], _view: u16) -> Result<Option<Version<'_>>, ReadError> {
-        unimplemented!()
+    ///
+    /// # Errors
+    /// If what was stored is damaged.
+    #[inline]
+    pub fn latest(&self, entity: &[u8], view: u16) -> Result<Option<Version<'_>>, ReadError> {
+        let chain = self.chain(xxh3_128(entity), entity, view)?;
+        Ok(chain.map(|chain| Version { record: chain.current }))
     }
-    /// The current versions of several views of one entity.
+
+    /// The current versions of several views of one entity; `each` gets the place in `views` and what was found.
     pub fn latest_many<'g>(
         &'g self,
-        _entity: &[u8],
-        _views: &[u16],
-        _each: &mut impl FnMut(usize, Result<Option<Version<'g>>, ReadError>),
+        entity: &[u8],
+        views: &[u16],
+        each: &mut impl FnMut(usize, Result<Option<Version<'g>>, ReadError>),
     ) {
-        unimplemented!()
+        let hash = xxh3_128(entity);
+        for (at, view) in views.iter().enumerate() {
+            let chain = self.chain(hash, entity, *view);
+            each(at, chain.map(|chain| chain.map(|chain| Version { record: chain.current })));
+        }
     }
-    /// The version that was current at an event time.
+
+    /// The greatest version at or below an event time, ms; with `known_at_ms`, of those that had been ingested by then.
+    ///
+    /// # Errors
+    /// If a record on the way to it is damaged.
     pub fn as_of(
         &self,
-        _entity: &[u8],
-        _view: u16,
-        _as_of_ms: i64,
-        _known_at_ms: Option<i64>,
+        entity: &[u8],
+        view: u16,
+        as_of_ms: i64,
+        known_at_ms: Option<i64>,
     ) -> Result<Option<Version<'_>>, ReadError> {
-        unimplemented!()
+        let Some(chain) = self.chain(xxh3_128(entity), entity, view)? else { return Ok(None) };
+        let record = chain.as_of(self.shard, as_of_ms, known_at_ms)?;
+        Ok(record.map(|record| Version { record }))
     }
-    /// Versions, newest first.
-    pub fn history(&self, _entity: &[u8], _view: u16, _range: &HistoryRange) -> History<'_> {
-        unimplemented!()
+
+    /// Versions, newest first. An error ends it.
+    pub fn history(&self, entity: &[u8], view: u16, range: &HistoryRange) -> History<'_> {
+        History::new(self.shard, self.chain(xxh3_128(entity), entity, view), *range)
+    }
+
+    fn chain(&self, hash: u128, entity: &[u8], view: u16) -> Result<Option<Chain<'_>>, ReadError> {
+        chain::find(self.shard, &self.guard, Key::new(hash, view), entity, view)
     }
 }
 
-/// Versions of a key, newest first.
-#[derive(Debug)]
-pub struct History<'g>(PhantomData<&'g ()>);
-
-impl<'g> Iterator for History<'g> {
-    type Item = Result<Version<'g>, ReadError>;
-    fn next(&mut self) -> Option<Self::Item> {
-        unimplemented!()
+impl fmt::Debug for Pinned<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Pinned({})", self.shard.dir.display())
     }
 }
 
 /// One stored version.
 #[derive(Debug, Clone, Copy)]
-pub struct Version<'g>(PhantomData<&'g ()>);
+pub struct Version<'g> {
+    pub(crate) record: Record<'g>,
+}
 
 impl<'g> Version<'g> {
     /// Value or tombstone.
     pub fn kind(&self) -> Kind {
-        unimplemented!()
+        self.record.header.kind()
     }
+
     /// ms since the epoch.
     pub fn event_time_ms(&self) -> i64 {
-        unimplemented!()
+        self.record.header.event_time_ms
     }
+
     /// ms since the epoch.
     pub fn ingest_time_ms(&self) -> i64 {
-        unimplemented!()
+        self.record.header.ingest_time_ms
     }
-    /// ms since the epoch.
+
+    /// First ms at which it no longer shows.
     pub fn expiry_ms(&self) -> i64 {
-        unimplemented!()
+        self.record.header.expiry_ms
     }
+
     /// Topic it came from.
     pub fn topic(&self) -> TopicIndex {
-        unimplemented!()
+        TopicIndex(self.record.header.topic)
     }
+
     /// Its offset there.
     pub fn offset(&self) -> i64 {
-        unimplemented!()
+        self.record.header.offset
     }
+
     /// Its name.
     pub fn key(&self) -> VersionKey {
-        unimplemented!()
+        self.record.header.key()
     }
-    /// The bytes put.
+
+    /// The bytes put; empty for a tombstone.
+    ///
+    /// # Errors
+    /// If they are damaged.
     pub fn payload(&self) -> Result<Cow<'g, [u8]>, ReadError> {
-        unimplemented!()
+        if self.record.header.codec != 0 {
+            return Err(self
+                .record
+                .segment
+                .damaged(self.record.at, "a payload coding this version does not know"));
+        }
+        self.record.payload().map(Cow::Borrowed)
     }
 }

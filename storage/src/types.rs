@@ -157,3 +157,15 @@ pub struct ExpireReport {
     /// Keys that left the index with them.
     pub keys: u64,
 }
+
+impl Put<'_> {
+    /// Names the version it makes.
+    pub(crate) fn key(&self) -> VersionKey {
+        VersionKey {
+            event_time_ms: self.event_time_ms,
+            tombstone: self.kind == Kind::Tombstone,
+            topic: self.topic,
+            offset: self.offset,
+        }
+    }
+}

@@ -1,1 +1,22 @@
 //! One binary with all integration tests, a module per capability; `forebay_tests` is the harness they use.
+
+mod bad_grpc;
+mod bad_json;
+mod bad_kafka;
+mod bad_log;
+mod bad_setup;
+mod bad_wire;
+mod broker;
+mod cli;
+mod dlq;
+mod first_use;
+mod group;
+mod kill;
+mod operation;
+mod poison;
+mod promises;
+mod random;
+mod read_your_writes;
+mod reload;
+mod shared;
+mod time;

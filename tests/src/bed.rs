@@ -3,17 +3,19 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, ensure};
+use forebay_client::Partitioner;
 
-use crate::kafka::{Consumed, Kafka, Place, Record};
+use crate::check::{differences, passed};
+use crate::kafka::Kafka;
 use crate::model::{Definitions, Model};
-use crate::rows::{Row, rows};
+use crate::record::{Place, Record};
+use crate::rows::{Cell, Row, cells, rows};
 use crate::server::{Connection, Server, ServerConfig};
 use crate::v1::{
     GetFeaturesRequest, GetFeaturesResponse, GetHistoryRequest, OffsetVector, ViewSelection, ViewSelections,
 };
 use crate::wait::eventually;
-use crate::{Broker, run_dir};
+use crate::{Broker, Format, run_dir};
 
 /// One lane `main`, one topic `points`, one view `points`: event time in `ts`, full history, a field of each type.
 /// `{ns}` stands for the test's namespace.
@@ -82,6 +84,8 @@ pub struct Bed {
     pub server: Server,
     /// Both services of it. After a restart call `reconnect`.
     pub client: Connection,
+    /// Partitions each topic was made with.
+    pub partitions: u32,
 }
 
 /// What a bed is made of; every part has a default.
@@ -170,11 +174,12 @@ impl BedBuilder {
 
     /// Creates the topics, starts the server and waits until it is ready.
     pub async fn start(self) -> Bed {
+        let partitions = self.partitions as u32;
         let (config, kafka, namespace, definitions) = self.prepare().await;
         let server = config.start().await;
         server.wait_ready().await;
         let client = server.connect().await;
-        Bed { kafka, namespace, definitions, server, client }
+        Bed { kafka, namespace, definitions, server, client, partitions }
     }
 }
 
@@ -256,6 +261,52 @@ impl Bed {
         self.client.store.clone().get_features(request).await.expect("GetFeatures answers").into_inner()
     }
 
+    /// The typed values of one view for one entity, by field; panics if the call fails.
+    pub async fn cells(&self, view: &str, entity: &[u8]) -> std::collections::BTreeMap<String, Cell> {
+        let asked = GetFeaturesRequest { format: Format::Typed.into(), ..request(view, &[entity]) };
+        cells(&self.features(asked).await.views[0], 0)
+    }
+
+    /// Produces a record that must become a version, and waits until it has been passed.
+    pub async fn put(&self, record: Record) -> Place {
+        let place = self.send(record).await;
+        self.applied(std::slice::from_ref(&place)).await;
+        place
+    }
+
+    /// What became of a lane's data points since the server started.
+    pub async fn counters(&self, lane: &str) -> crate::v1::LaneCounters {
+        let status = self.client.status().await.expect("status");
+        let lane = status.lanes.into_iter().find(|found| found.lane == lane).expect("the lane");
+        lane.counters.expect("counters")
+    }
+
+    /// Creates a topic that was just deleted.
+    pub async fn create_again(&self, topic: &str, partitions: i32) {
+        eventually("the topic is created again", || async {
+            self.kafka.try_create_topics(&[topic], partitions).await
+        })
+        .await
+    }
+
+    /// A new entity id that murmur2 puts on this partition of the bed's topics.
+    pub fn entity_on(&self, partition: u32) -> Vec<u8> {
+        loop {
+            let entity = format!("e{:016x}", rand::random::<u64>()).into_bytes();
+            if Partitioner::Murmur2.partition(&entity, self.partitions) == partition {
+                return entity;
+            }
+        }
+    }
+
+    /// The same server for another test: shares the process, which this one cannot end, over a connection of its own.
+    pub async fn look(&self) -> Bed {
+        let server = self.server.look();
+        let client = server.connect().await;
+        let (namespace, definitions) = (self.namespace.clone(), self.definitions.clone());
+        Bed { kafka: self.kafka.clone(), namespace, definitions, server, client, partitions: self.partitions }
+    }
+
     /// All versions of a key, page by page.
     pub async fn history(&self, mut request: GetHistoryRequest) -> Vec<Row> {
         let mut versions = Vec::new();
@@ -269,19 +320,6 @@ impl Bed {
             }
             request.page_token = page.next_page_token;
         }
-    }
-
-    /// The dead letters there are, once there are at least `count`, in the order of their original positions.
-    pub async fn dead_letters(&self, count: usize) -> Vec<Consumed> {
-        let topic = Definitions::parse(&self.definitions).dead_letter_topics().remove(0);
-        eventually("the dead letters arrive", || async {
-            let found = self.kafka.dead_letters(&topic).await;
-            ensure!(found.len() >= count, "{} of {count}", found.len());
-            let mut found: Vec<_> = found.into_iter().collect();
-            found.sort_by(|a, b| a.0.cmp(&b.0));
-            Ok(found.into_iter().map(|(_, record)| record).collect())
-        })
-        .await
     }
 
     /// The model of this bed's topics as they are now.
@@ -303,52 +341,4 @@ pub fn request(view: &str, entities: &[&[u8]]) -> GetFeaturesRequest {
         selection: Some(crate::v1::get_features_request::Selection::Views(ViewSelections { views })),
         ..GetFeaturesRequest::default()
     }
-}
-
-/// Whether the status says that all these positions are passed.
-pub async fn passed(client: &Connection, wanted: &OffsetVector) -> anyhow::Result<()> {
-    let status = client.status().await?;
-    for wanted in &wanted.topics {
-        for (partition, offset) in wanted.partitions.iter().zip(&wanted.offsets) {
-            let shards = status.lanes.iter().flat_map(|lane| &lane.shards);
-            let shards = shards.filter(|shard| shard.partition == *partition);
-            let topic = shards.flat_map(|shard| &shard.topics).find(|topic| topic.topic == wanted.topic);
-            let applied =
-                topic.with_context(|| format!("{}/{partition}: no shard", wanted.topic))?.applied_offset;
-            ensure!(applied >= *offset, "{}/{partition}: {applied} of {offset}", wanted.topic);
-        }
-    }
-    Ok(())
-}
-
-/// Reads every key of the model through gRPC in big batches and gives up to 20 differences.
-pub async fn differences(client: &Connection, definitions: &Definitions, model: &Model) -> Vec<String> {
-    let mut entities: std::collections::BTreeMap<&str, Vec<&[u8]>> = Default::default();
-    for (entity, view) in model.versions.keys() {
-        entities.entry(view).or_default().push(entity);
-    }
-    let mut found = Vec::new();
-    for (view, entities) in entities {
-        let lateness = definitions.lateness_ms(view);
-        for batch in entities.chunks(2000) {
-            let asked = GetFeaturesRequest { include_expired: true, ..request(view, batch) };
-            let before = crate::event_now();
-            let answer =
-                client.store.clone().get_features(asked).await.expect("GetFeatures answers").into_inner();
-            let after = crate::event_now();
-            for (entity, got) in batch.iter().zip(rows(&answer.views[0])) {
-                let version = model.latest(entity, view).expect("a key of the model");
-                // The answer was made at some moment between: either status is right.
-                let right = [before, after].map(|now| crate::compare(version.row(now, lateness), &got));
-                if let [Some(difference), Some(_)] = right {
-                    let name = String::from_utf8_lossy(entity);
-                    found.push(format!("{view} of {name}: {difference} {:?}", answer.unavailable));
-                }
-                if found.len() == 20 {
-                    return found;
-                }
-            }
-        }
-    }
-    found
 }

@@ -10,11 +10,11 @@ use rdkafka::admin::{
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::message::{Header, Headers, Message, OwnedHeaders};
+use rdkafka::message::{Headers, Message};
 use rdkafka::producer::{BaseRecord, FutureProducer, FutureRecord, Producer, ThreadedProducer};
 use rdkafka::{Offset, TopicPartitionList};
 
-use crate::v1;
+use crate::record::{Consumed, Place, Record};
 
 const TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -24,122 +24,6 @@ pub struct Kafka {
     /// host:port.
     pub bootstrap: String,
     producer: FutureProducer,
-}
-
-/// A record to produce: built by what differs from a plain one.
-#[derive(Debug, Clone, Default)]
-pub struct Record {
-    /// Topic; a `Bed` puts its namespace before it.
-    pub topic: String,
-    /// Kafka key: the entity id.
-    pub key: Option<Vec<u8>>,
-    /// Payload; `None` is a tombstone.
-    pub value: Option<Vec<u8>>,
-    /// Name and value, in order.
-    pub headers: Vec<(String, Vec<u8>)>,
-    /// Kafka timestamp in ms; `None`: now.
-    pub timestamp_ms: Option<i64>,
-    /// `None`: where murmur2 of the key says.
-    pub partition: Option<i32>,
-}
-
-/// Where a record landed.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Place {
-    /// Full topic name.
-    pub topic: String,
-    /// Partition number.
-    pub partition: u32,
-    /// Offset.
-    pub offset: i64,
-}
-
-/// A record read back.
-#[derive(Debug, Clone)]
-pub struct Consumed {
-    /// Where it is.
-    pub place: Place,
-    /// Kafka key.
-    pub key: Option<Vec<u8>>,
-    /// Payload.
-    pub value: Option<Vec<u8>>,
-    /// In order.
-    pub headers: Vec<(String, Option<Vec<u8>>)>,
-    /// Kafka timestamp in ms.
-    pub timestamp_ms: i64,
-}
-
-impl Record {
-    /// A data point with its Kafka timestamp of now.
-    pub fn new(topic: &str, key: &[u8], value: impl Into<Vec<u8>>) -> Self {
-        Record {
-            topic: topic.into(),
-            key: Some(key.to_vec()),
-            value: Some(value.into()),
-            ..Record::default()
-        }
-    }
-
-    /// A record with a null value.
-    pub fn tombstone(topic: &str, key: &[u8]) -> Self {
-        Record { topic: topic.into(), key: Some(key.to_vec()), ..Record::default() }
-    }
-
-    /// The same without a key.
-    pub fn keyless(mut self) -> Self {
-        self.key = None;
-        self
-    }
-
-    /// The same with one header more.
-    pub fn header(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
-        self.headers.push((name.into(), value.as_ref().to_vec()));
-        self
-    }
-
-    /// The same with this Kafka timestamp.
-    pub fn at(mut self, timestamp_ms: i64) -> Self {
-        self.timestamp_ms = Some(timestamp_ms);
-        self
-    }
-
-    /// The same on this partition whatever its key says.
-    pub fn on(mut self, partition: i32) -> Self {
-        self.partition = Some(partition);
-        self
-    }
-
-    fn owned_headers(&self) -> OwnedHeaders {
-        self.headers.iter().fold(OwnedHeaders::new(), |headers, (key, value)| {
-            headers.insert(Header { key, value: Some(value) })
-        })
-    }
-}
-
-impl Consumed {
-    /// The last header of this name, as text.
-    pub fn header(&self, name: &str) -> Option<String> {
-        let found = self.headers.iter().rev().find(|(key, _)| key == name)?;
-        found.1.as_ref().map(|value| String::from_utf8_lossy(value).into_owned())
-    }
-}
-
-/// An offset vector that includes these records and everything before them.
-impl FromIterator<Place> for v1::OffsetVector {
-    fn from_iter<I: IntoIterator<Item = Place>>(places: I) -> Self {
-        let mut last: std::collections::BTreeMap<String, std::collections::BTreeMap<u32, i64>> =
-            Default::default();
-        for place in places {
-            let at = last.entry(place.topic).or_default().entry(place.partition).or_insert(place.offset);
-            *at = place.offset.max(*at);
-        }
-        let columns = |(topic, offsets): (String, std::collections::BTreeMap<u32, i64>)| v1::TopicOffsets {
-            topic,
-            partitions: offsets.keys().copied().collect(),
-            offsets: offsets.values().copied().collect(),
-        };
-        v1::OffsetVector { topics: last.into_iter().map(columns).collect() }
-    }
 }
 
 impl Kafka {
@@ -160,20 +44,18 @@ impl Kafka {
 
     /// Creates topics of this many partitions; panics if one exists.
     pub async fn create_topics(&self, names: &[&str], partitions: i32) {
-        self.create_topics_with(names, partitions, &[]).await;
+        self.try_create_topics(names, partitions).await.expect("the topics are created");
     }
 
-    /// Creates topics with settings such as `cleanup.policy`.
-    pub async fn create_topics_with(&self, names: &[&str], partitions: i32, config: &[(&str, &str)]) {
-        let topic = |name| {
-            let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1))
-                .set("max.message.bytes", "8000000");
-            config.iter().fold(topic, |topic, (key, value)| topic.set(key, value))
-        };
-        let topics: Vec<_> = names.iter().copied().map(topic).collect();
-        for result in self.admin().create_topics(&topics, &options()).await.expect("create topics") {
-            result.expect("the topic is created");
+    /// Creates topics; `Err` where one exists (or is still being deleted).
+    pub async fn try_create_topics(&self, names: &[&str], partitions: i32) -> anyhow::Result<()> {
+        let topic = |name| NewTopic::new(name, partitions, TopicReplication::Fixed(1));
+        let topics: Vec<_> =
+            names.iter().map(|name| topic(name).set("max.message.bytes", "8000000")).collect();
+        for result in self.admin().create_topics(&topics, &options()).await? {
+            result.map_err(|(topic, code)| anyhow::anyhow!("{topic}: {code}"))?;
         }
+        Ok(())
     }
 
     /// Deletes topics.
@@ -200,10 +82,19 @@ impl Kafka {
 
     /// Sets topic settings, replacing those it had.
     pub async fn alter_topic(&self, topic: &str, config: &[(&str, &str)]) {
-        let change = AlterConfig::new(ResourceSpecifier::Topic(topic));
-        let change = config.iter().fold(change, |change, (key, value)| change.set(key, value));
+        self.alter(ResourceSpecifier::Topic(topic), config).await;
+    }
+
+    /// Sets broker settings that may change while it runs.
+    pub async fn alter_broker(&self, config: &[(&str, &str)]) {
+        self.alter(ResourceSpecifier::Broker(1), config).await;
+    }
+
+    async fn alter(&self, what: ResourceSpecifier<'_>, config: &[(&str, &str)]) {
+        let change =
+            config.iter().fold(AlterConfig::new(what), |change, (key, value)| change.set(key, value));
         for result in self.admin().alter_configs([&change], &options()).await.expect("alter configs") {
-            result.expect("the topic is altered");
+            result.expect("the settings are taken");
         }
     }
 
@@ -286,6 +177,12 @@ impl Kafka {
             list.elements().iter().map(offset).collect()
         };
         tokio::task::spawn_blocking(read).await.expect("no panic")
+    }
+
+    /// The dead letters of a topic by (original topic, partition, offset), read from their headers.
+    pub async fn dead_letters(&self, topic: &str) -> HashMap<Place, Consumed> {
+        let letters = self.read_topic(topic).await.into_iter();
+        letters.map(|letter| (letter.original().unwrap_or_else(|| panic!("{letter:?}")), letter)).collect()
     }
 
     /// All committed records of a topic, by partition and offset, up to the ends seen when called.
@@ -378,27 +275,5 @@ fn consumed(message: &rdkafka::message::BorrowedMessage<'_>) -> Consumed {
         value: message.payload().map(<[u8]>::to_vec),
         headers: headers.unwrap_or_default(),
         timestamp_ms: message.timestamp().to_millis().unwrap_or(-1),
-    }
-}
-
-/// Groups records by key, as a test of dead letters wants them.
-impl Kafka {
-    /// The dead letters of a topic by (original topic, partition, offset), read from their headers.
-    pub async fn dead_letters(&self, topic: &str) -> HashMap<Place, Consumed> {
-        let number = |record: &Consumed, name: &str| -> i64 {
-            record
-                .header(name)
-                .and_then(|text| text.parse().ok())
-                .unwrap_or_else(|| panic!("{name}: {record:?}"))
-        };
-        let original = |record: Consumed| {
-            let place = Place {
-                topic: record.header("forebay-dlq-topic").expect("forebay-dlq-topic"),
-                partition: number(&record, "forebay-dlq-partition") as u32,
-                offset: number(&record, "forebay-dlq-offset"),
-            };
-            (place, record)
-        };
-        self.read_topic(topic).await.into_iter().map(original).collect()
     }
 }

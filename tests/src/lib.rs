@@ -21,23 +21,31 @@
 
 mod bed;
 mod broker;
+mod check;
+mod json;
 mod kafka;
+mod letters;
 mod model;
 mod process;
+mod raw;
+mod record;
 mod rows;
 mod server;
 mod wait;
 
-pub use bed::{Bed, BedBuilder, POINTS, differences, passed, request};
+pub use bed::{Bed, BedBuilder, POINTS, request};
 pub use broker::Broker;
-pub use kafka::{Consumed, Kafka, Place, Record};
+pub use check::{differences, halted, passed};
+pub use kafka::Kafka;
 pub use model::{Definitions, Key, Model, Version, Why, compare};
-pub use process::{Output, build_binary, forebay, run, run_dir};
-pub use rows::{Row, rows};
+pub use process::{Output, build_binary, forebay, run, run_dir, run_with};
+pub use raw::{call, http, throw};
+pub use record::{Consumed, Place, Record};
+pub use rows::{Cell, Row, cells, rows};
 pub use server::{Connection, Server, ServerConfig};
 pub use wait::{DEADLINE, eventually, eventually_within, heavy};
 
-pub use forebay_proto::v1::{self, Status};
+pub use forebay_proto::v1::{self, Format, Status};
 
 /// The wall clock, ms since the epoch: a plausible event time.
 pub fn event_now() -> i64 {

@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::kafka::{Consumed, Kafka, Place};
+use crate::json;
+use crate::kafka::Kafka;
+use crate::record::{Consumed, Place};
 use crate::rows::Row;
 use crate::v1::Status;
 
@@ -106,6 +108,18 @@ fn duration_ms(text: &str) -> i64 {
         other => panic!("unit {other}"),
     };
     digits.parse::<i64>().expect("a number") * unit
+}
+
+fn size_or(table: &toml::Table, key: &str, default_bytes: u64) -> u64 {
+    let Some(text) = text(table, key) else { return default_bytes };
+    let digits = text.trim_end_matches(char::is_alphabetic);
+    let shift = match &text[digits.len()..] {
+        "B" => 0,
+        "KiB" => 10,
+        "MiB" => 20,
+        other => panic!("unit {other}"),
+    };
+    digits.parse::<u64>().expect("a number") << shift
 }
 
 fn duration_or(table: &toml::Table, key: &str, default_ms: i64) -> i64 {
@@ -261,6 +275,9 @@ fn version(definitions: &Definitions, record: &Consumed, now_ms: i64) -> Result<
         Some(key) if key.len() > 255 => return Err(Why::Dead("key_too_long")),
         Some(_) => {}
     }
+    if record.value.as_ref().map_or(0, Vec::len) as u64 > size_or(lane, "max_value", 1 << 20) {
+        return Err(Why::Dead("too_large"));
+    }
     let views = definitions.views(&record.place.topic);
     let view = match record.header("forebay-view") {
         Some(name) => views.into_iter().find(|view| text(view, "name") == Some(&name)),
@@ -272,9 +289,6 @@ fn version(definitions: &Definitions, record: &Consumed, now_ms: i64) -> Result<
     if !(946_684_800_000..4_102_444_800_000).contains(&event_time_ms) {
         return Err(Why::Dead("bad_event_time"));
     }
-    if event_time_ms > now_ms + duration_or(lane, "future_bound", 300_000) {
-        return Err(Why::Dead("future"));
-    }
     let tombstone = record.value.is_none();
     let ttl = duration_or(view, "ttl", 7 * 86_400_000);
     let max_ttl = duration_or(view, "max_ttl", ttl);
@@ -282,6 +296,9 @@ fn version(definitions: &Definitions, record: &Consumed, now_ms: i64) -> Result<
         Some(text) => Some(text.parse::<i64>().ok().filter(|ttl| *ttl > 0).ok_or(Why::Dead("bad_header"))?),
         None => None,
     };
+    if event_time_ms > now_ms + duration_or(lane, "future_bound", 300_000) {
+        return Err(Why::Dead("future"));
+    }
     let lives = if tombstone { max_ttl } else { own.map_or(ttl, |own| own.min(max_ttl)) };
     let expiry_ms = event_time_ms + lives;
     if expiry_ms <= now_ms {
@@ -307,10 +324,7 @@ fn event_time(view: &toml::Table, record: &Consumed) -> Result<i64, Why> {
     let Some(value) = &record.value else {
         return Ok(header("forebay-event-time")?.unwrap_or(record.timestamp_ms));
     };
-    let object: serde_json::Value = serde_json::from_slice(value).map_err(|_| Why::Dead("not_json"))?;
-    if !object.is_object() {
-        return Err(Why::Dead("not_object"));
-    }
+    let object = json::parse(value).map_err(Why::Dead)?;
     let source = match view.get("event_time") {
         Some(toml::Value::Table(source)) => source,
         _ => return Ok(record.timestamp_ms),
@@ -318,25 +332,10 @@ fn event_time(view: &toml::Table, record: &Consumed) -> Result<i64, Why> {
     if let Some(name) = text(source, "header") {
         return header(name)?.ok_or(Why::Dead("no_event_time"));
     }
-    let found = walk(&object, text(source, "path").expect("a path")).ok_or(Why::Dead("no_event_time"))?;
+    let avro = view.get("avro_json").and_then(toml::Value::as_bool).unwrap_or(false);
+    let found = object.walk(text(source, "path").expect("a path"), avro).ok_or(Why::Dead("no_event_time"))?;
     let unit = if text(source, "unit") == Some("s") { 1000 } else { 1 };
-    found.as_i64().map(|number| number.saturating_mul(unit)).ok_or(Why::Dead("bad_event_time"))
-}
-
-/// Follows a dotted path; a single-key object around a value or record, as Avro-JSON writes it, is looked through.
-fn walk<'j>(mut at: &'j serde_json::Value, path: &str) -> Option<&'j serde_json::Value> {
-    for key in path.split('.') {
-        at = match at.get(key) {
-            Some(found) => found,
-            None => only(at)?.get(key)?,
-        };
-    }
-    if at.is_object() { only(at) } else { Some(at).filter(|value| !value.is_null()) }
-}
-
-fn only(value: &serde_json::Value) -> Option<&serde_json::Value> {
-    let object = value.as_object()?;
-    object.values().next().filter(|_| object.len() == 1)
+    found.integer(avro).map(|number| number.saturating_mul(unit)).ok_or(Why::Dead("bad_event_time"))
 }
 
 /// How an answer differs from the model; `None` if it does not. Rows the model calls gone may still be NOT_FOUND only.

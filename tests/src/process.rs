@@ -9,6 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{LazyLock, OnceLock};
 
 use parking_lot::Mutex;
+use tokio::io::AsyncWriteExt;
 
 /// What a finished command left behind.
 #[derive(Debug, Clone)]
@@ -31,6 +32,11 @@ impl Output {
     pub fn json_lines(&self) -> Vec<serde_json::Value> {
         let parse = |line: &str| serde_json::from_str(line).unwrap_or_else(|_| panic!("not JSON: {line}"));
         self.stdout.lines().filter(|line| !line.trim().is_empty()).map(parse).collect()
+    }
+
+    /// Everything it said.
+    pub fn said(&self) -> String {
+        format!("{}{}", self.stdout, self.stderr)
     }
 
     /// Itself, if it ended with 0; panics otherwise.
@@ -86,11 +92,22 @@ pub fn forebay() -> PathBuf {
 
 /// Runs `forebay` with these arguments to its end.
 pub async fn run<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Output {
+    run_with(arguments, "").await
+}
+
+/// The same with this on its standard input.
+pub async fn run_with<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>, input: &str) -> Output {
     let binary = tokio::task::spawn_blocking(forebay).await.expect("build");
     let mut command = tokio::process::Command::new(binary);
-    command.args(arguments).stdin(Stdio::null()).env_remove("FOREBAY_SERVER").kill_on_drop(true);
-    let done = tokio::time::timeout(std::time::Duration::from_secs(120), command.output());
-    let done = done.await.expect("the command ends").expect("the command starts");
+    command.args(arguments).env_remove("FOREBAY_SERVER").env("NO_COLOR", "1").kill_on_drop(true);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("the command starts");
+    let mut stdin = child.stdin.take().expect("piped");
+    // A command that does not read its input may have ended: not an error of ours.
+    let write = async { drop((stdin.write_all(input.as_bytes()).await, stdin.shutdown().await, stdin)) };
+    let done = async { tokio::join!(write, child.wait_with_output()).1 };
+    let done = tokio::time::timeout(std::time::Duration::from_secs(120), done);
+    let done = done.await.expect("the command ends").expect("its output is readable");
     Output {
         code: done.status.code().unwrap_or(-1),
         stdout: String::from_utf8_lossy(&done.stdout).into_owned(),

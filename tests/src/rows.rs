@@ -1,8 +1,12 @@
 //! Answers turned on their side: one [`Row`] per entity or version from the contract's parallel columns. The columns'
 //! lengths are checked here, once for all tests.
 
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
 use crate::Place;
-use crate::v1::{Status, ViewColumns};
+use crate::v1::{FieldColumn, Status, ViewColumns};
 
 /// What an answer says of one value.
 #[derive(Debug, Clone, PartialEq)]
@@ -58,4 +62,39 @@ fn row(columns: &ViewColumns, i: usize) -> Row {
         place,
         json: columns.json.get(i).map(|json| json.to_vec()).unwrap_or_default(),
     }
+}
+
+/// One typed value.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Cell {
+    /// PRESENT, NULL, INVALID, or the row's own status.
+    pub status: Status,
+    /// The value as JSON; of type "json" as a JSON string of its text. The zero of its type where there is none.
+    pub value: Value,
+}
+
+impl Cell {
+    /// A value that is there.
+    pub fn present(value: impl Into<Value>) -> Cell {
+        Cell { status: Status::Present, value: value.into() }
+    }
+}
+
+/// The typed values of row `i`, by field.
+pub fn cells(columns: &ViewColumns, i: usize) -> BTreeMap<String, Cell> {
+    rows(columns);
+    columns.fields.iter().map(|field| (field.field.clone(), cell(field, i))).collect()
+}
+
+fn cell(column: &FieldColumn, i: usize) -> Cell {
+    let status =
+        column.status.get(i).map_or(Status::Present, |code| Status::try_from(*code).expect("a status"));
+    let mut values = Vec::new();
+    values.extend(column.doubles.get(i).map(|value| json!(value)));
+    values.extend(column.ints.get(i).map(|value| json!(value)));
+    values.extend(column.bools.get(i).map(|value| json!(value)));
+    values.extend(column.strings.get(i).map(|value| json!(value)));
+    values.extend(column.json.get(i).map(|text| json!(String::from_utf8_lossy(text))));
+    assert_eq!(values.len(), 1, "exactly one value column of field {} is filled", column.field);
+    Cell { status, value: values.remove(0) }
 }

@@ -41,7 +41,7 @@ pub struct Server {
     pub grpc: String,
     /// host:port of metrics and health.
     pub http: String,
-    child: Child,
+    child: Option<Child>,
     log: Arc<Mutex<String>>,
 }
 
@@ -125,7 +125,7 @@ fn start(config: ServerConfig) -> Result<Server, (i32, String)> {
     };
     assert_eq!(ports["event"], "listening", "{line}");
     let address = |name: &str| ports[name].as_str().expect("an address").to_owned();
-    Ok(Server { grpc: address("grpc"), http: address("http"), config, child, log })
+    Ok(Server { grpc: address("grpc"), http: address("http"), config, child: Some(child), log })
 }
 
 fn collect(mut from: impl Read + Send + 'static, into: Arc<Mutex<String>>) -> std::thread::JoinHandle<()> {
@@ -155,27 +155,36 @@ impl Server {
 
     /// Process id.
     pub fn pid(&self) -> u32 {
-        self.child.id()
+        self.child.as_ref().expect("not a look at another's").id()
+    }
+
+    /// The same server, without power over its life.
+    pub fn look(&self) -> Server {
+        let (config, grpc, http) = (self.config.clone(), self.grpc.clone(), self.http.clone());
+        Server { config, grpc, http, child: None, log: self.log.clone() }
     }
 
     /// Whether the process is alive.
     pub fn alive(&mut self) -> bool {
-        self.child.try_wait().expect("a child").is_none()
+        self.child.as_mut().is_none_or(|child| child.try_wait().expect("a child").is_none())
     }
 
     /// `kill -9`, at once.
     pub fn kill9(&mut self) {
-        self.child.kill().ok();
-        self.child.wait().ok();
+        if let Some(child) = &mut self.child {
+            child.kill().ok();
+            child.wait().ok();
+        }
     }
 
     /// SIGTERM; waits for the end and gives the exit code. Panics if it takes longer than 30 s.
     pub async fn terminate(&mut self) -> i32 {
-        let pid = rustix::process::Pid::from_raw(self.child.id() as i32).expect("a pid");
+        let pid = rustix::process::Pid::from_raw(self.pid() as i32).expect("a pid");
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it is there");
         let log = self.log.clone();
         let ended = eventually_within(Duration::from_secs(30), "the server ends after SIGTERM", || {
-            let ended: Option<ExitStatus> = self.child.try_wait().expect("a child");
+            let child = self.child.as_mut().expect("not a look at another's");
+            let ended: Option<ExitStatus> = child.try_wait().expect("a child");
             let log = log.clone();
             async move { ended.with_context(|| format!("still running: {}", tail(&log.lock()))) }
         });
@@ -214,6 +223,21 @@ impl Server {
         http_get(&self.http, path).await
     }
 
+    /// Waits until its log has this text.
+    pub async fn wait_log(&self, text: &str) {
+        crate::eventually(&format!("the log says {text:?}"), || async {
+            ensure!(self.log().contains(text), "{}", tail(&self.log()));
+            Ok(())
+        })
+        .await;
+    }
+
+    /// Bytes of memory it has resident.
+    pub fn resident_bytes(&self, pid: u32) -> u64 {
+        let statm = std::fs::read_to_string(format!("/proc/{pid}/statm")).expect("a live process");
+        statm.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).expect("pages") * 4096
+    }
+
     /// A sample of `/metrics`: the first line with this prefix (name and labels), as a number.
     pub async fn metric(&self, prefix: &str) -> Option<f64> {
         let (_, text) = self.http_get("/metrics").await.ok()?;
@@ -231,7 +255,7 @@ impl Drop for Server {
     /// Kills it; a test that fails shows what it logged.
     fn drop(&mut self) {
         self.kill9();
-        if std::thread::panicking() {
+        if std::thread::panicking() && self.child.is_some() {
             eprintln!("---- log of server {} ----\n{}", self.config.instance, tail(&self.log()));
         }
     }

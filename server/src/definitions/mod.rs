@@ -1,13 +1,26 @@
 //! What is defined: lanes with their topics, feature views with their fields, feature services. These are the checked,
-//! compiled form; `parse` reads the TOML and `check` finds every error in it. Knows nothing of Kafka connections,
-//! shards or gRPC.
+//! compiled form that the rest of the server reads; `grammar` reads the TOML, `check` finds what is wrong with the whole,
+//! `compatible` says what a reload may change, `lookup` finds things by name. Knows nothing of Kafka connections, shards
+//! or gRPC.
+
+mod check;
+mod compatible;
+mod grammar;
+mod load;
+mod lookup;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
+pub use compatible::compatible;
 pub use forebay_client::Partitioner;
+pub use load::{DefinitionErrors, load, parse};
+pub use lookup::Unknown;
 
 use crate::json::Plan;
+use crate::json::typed::Cell;
 
 /// The definitions in force, replaced as a whole by a reload.
 pub type SharedDefinitions = Arc<arc_swap::ArcSwap<Definitions>>;
@@ -26,7 +39,7 @@ pub struct Definitions {
 }
 
 /// A set of views that share partitioning, threads, memory and disk: the unit of isolation.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LaneDefinition {
     /// Unique; names the lane's directory and its consumer group (`<group>.<lane>`).
     pub name: String,
@@ -49,7 +62,7 @@ pub struct LaneDefinition {
 }
 
 /// One source topic of a lane.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TopicDefinition {
     /// The Kafka topic.
     pub name: String,
@@ -68,6 +81,8 @@ pub struct View {
     pub id: u16,
     /// Index into `Definitions::lanes`.
     pub lane: usize,
+    /// Its lane's name.
+    pub lane_name: String,
     /// What the entity id names: "customer", "device".
     pub entity_kind: String,
     /// Topics that feed it; pushes go to the first.
@@ -91,8 +106,13 @@ pub struct View {
 /// Where a data point's event time is found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EventTimeSource {
-    /// A path into the payload; an integer in this unit.
-    Path { path: Vec<String>, unit: TimeUnit },
+    /// A path into the payload.
+    Path {
+        /// Object keys from the payload's root; found in slot 0 of the view's plan.
+        path: Vec<String>,
+        /// What the integer there counts.
+        unit: TimeUnit,
+    },
     /// A record header with decimal milliseconds.
     Header(String),
     /// The Kafka record timestamp.
@@ -127,7 +147,7 @@ pub struct Field {
     /// Declared type.
     pub field_type: FieldType,
     /// Given when the field is absent or null.
-    pub default: Option<serde_json::Value>,
+    pub default: Option<Cell<'static>>,
     /// Its slot in the view's plan.
     pub slot: usize,
 }
@@ -156,6 +176,8 @@ pub struct FeatureService {
     pub name: String,
     /// 1 and up.
     pub version: u32,
+    /// As written: "view.field" or "view.*".
+    pub declared: Vec<String>,
     /// Views in order of first mention, each with the indices of its wanted fields.
     pub features: Vec<ServiceView>,
 }

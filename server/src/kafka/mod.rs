@@ -1,1 +1,104 @@
-//! Placeholder.
+//! librdkafka as this server uses it: the settings of its consumers and producers, the consumer's event queue, and
+//! what the broker says about topics. Called by `ingest` and `serve`; knows nothing of views, shards or storage.
+
+pub mod consumer;
+mod ffi;
+pub mod topics;
+
+use std::collections::BTreeMap;
+
+use rdkafka::ClientConfig;
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, ConsumerContext};
+use rdkafka::error::KafkaError;
+
+use crate::config::KafkaConfig;
+
+/// A consumer that logs as this server does.
+type Consumer = BaseConsumer<ClientLog>;
+
+/// What librdkafka says, in our log. It repeats itself while brokers are away; those who use a client say once what that
+/// means.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ClientLog;
+
+impl ClientContext for ClientLog {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        match level {
+            RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
+                tracing::error!(facility, message, "librdkafka");
+            }
+            RDKafkaLogLevel::Error | RDKafkaLogLevel::Warning if facility != "FAIL" => {
+                tracing::warn!(facility, message, "librdkafka");
+            }
+            _ => tracing::debug!(facility, message, "librdkafka"),
+        }
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(%error, reason, "librdkafka");
+    }
+}
+
+impl ConsumerContext for ClientLog {}
+
+/// Settings of every client: how to reach the brokers, and how fast to come back to them.
+fn client_config(kafka: &KafkaConfig) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", &kafka.bootstrap);
+    config.set("client.id", "forebay");
+    // A broker that comes back is found within a second, whatever the length of its absence.
+    config.set("reconnect.backoff.ms", "50").set("reconnect.backoff.max.ms", "1000");
+    config.set("topic.metadata.refresh.interval.ms", "30000");
+    config
+}
+
+fn set_all(config: &mut ClientConfig, settings: &BTreeMap<String, String>) {
+    for (key, value) in settings {
+        config.set(key, value);
+    }
+}
+
+/// Settings of a consumer without a group: for questions about topics.
+pub fn consumer_config(kafka: &KafkaConfig) -> ClientConfig {
+    let mut config = client_config(kafka);
+    // A consumer slower than its fetcher would lose two thirds of its rate with the default of 1000.
+    config.set("fetch.queue.backoff.ms", "2").set("fetch.wait.max.ms", "100");
+    config.set("queued.max.messages.kbytes", "32768");
+    config.set("check.crcs", "true");
+    set_all(&mut config, &kafka.settings);
+    set_all(&mut config, &kafka.consumer);
+    // What the promises rest on is not for settings to change.
+    config.set("enable.auto.commit", "false").set("enable.auto.offset.store", "false");
+    config.set("auto.offset.reset", "error").set("isolation.level", "read_committed");
+    config.set("enable.partition.eof", "true");
+    config
+}
+
+/// Settings of one member of a lane's consumer group.
+pub fn member_config(kafka: &KafkaConfig, lane: &str, instance: &str, thread: usize) -> ClientConfig {
+    let mut config = consumer_config(kafka);
+    for (key, value) in [("session.timeout.ms", "20000"), ("heartbeat.interval.ms", "2000")] {
+        if config.get(key).is_none() {
+            config.set(key, value);
+        }
+    }
+    config.set("group.id", format!("{}.{lane}", kafka.group));
+    config.set("group.instance.id", format!("{instance}.{lane}.{thread}"));
+    // Gives the same partition number of every topic to the same member: a shard is a partition of all of them.
+    config.set("partition.assignment.strategy", "range");
+    config
+}
+
+/// Settings of a producer whose acknowledgement means that Kafka has the record, once and in order.
+pub fn producer_config(kafka: &KafkaConfig) -> ClientConfig {
+    let mut config = client_config(kafka);
+    config.set("linger.ms", "2").set("compression.type", "lz4");
+    // What is too large is for the broker to say, which knows each topic's limit.
+    config.set("message.max.bytes", "1000000000");
+    set_all(&mut config, &kafka.settings);
+    set_all(&mut config, &kafka.producer);
+    config.set("enable.idempotence", "true").set("acks", "all");
+    config
+}

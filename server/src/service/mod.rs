@@ -1,1 +1,65 @@
-//! Placeholder.
+//! The gRPC services: reads, writes and administration over the lanes of this server. Started by `serve`; every RPC has
+//! a module of its own here. Knows shards through `lane` and never a consumer; writes leave through the producer only.
+//!
+//! ```text
+//!  request ─► request (checks, selection) ─► route (lane, shard) ─► wait ─► read | history ─► columns, typed ─► answer
+//!             push, delete ─► producer ─► Kafka        admin ─► lanes, definitions        health follows readiness
+//! ```
+
+mod admin;
+mod columns;
+mod deadline;
+mod delete;
+mod errors;
+mod health;
+mod history;
+mod listen;
+mod page;
+mod produce;
+mod push;
+mod read;
+mod request;
+mod route;
+mod server;
+mod store;
+mod stream;
+#[cfg(test)]
+mod tests;
+mod typed;
+mod wait;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use rdkafka::producer::FutureProducer;
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::definitions::SharedDefinitions;
+use crate::lane::Lane;
+
+pub use health::not_ready;
+pub use server::{check, serve};
+
+/// What every handler works with; one for the life of the process.
+pub struct Context {
+    /// The configuration in force.
+    pub config: Arc<Config>,
+    /// The definitions in force; replaced by a reload.
+    pub definitions: SharedDefinitions,
+    /// The lanes of this server.
+    pub lanes: Vec<Arc<Lane>>,
+    /// Decides what has expired.
+    pub clock: Clock,
+    /// Where writes go.
+    pub producer: FutureProducer,
+    /// When the process began to serve.
+    pub started: Instant,
+}
+
+impl Context {
+    /// The lane of this name.
+    pub fn lane(&self, name: &str) -> Option<&Arc<Lane>> {
+        self.lanes.iter().find(|lane| lane.definition.name == name)
+    }
+}

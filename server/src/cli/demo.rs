@@ -1,0 +1,3 @@
+//! `forebay demo`: the demo's command line; see `demo`.
+
+pub use crate::demo::{Args, run};

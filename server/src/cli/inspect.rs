@@ -1,0 +1,32 @@
+//! `forebay inspect`: decodes the files of a shard. Offline: reads files only, of a stopped or a running server.
+
+use std::io::{self, BufWriter, Write as _};
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+
+const EXAMPLES: &str = "\
+Examples:
+  forebay inspect data/shards/standard/0
+  forebay inspect data/shards/standard/0 --json | jq 'select(.entity == \"customer-1\")'
+A damaged file is shown as far as it is whole; then the exit code is 1 and the error says where
+the damage is.";
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// A shard's directory (<storage.dir>/<lane>/<partition>) or one file of it
+    path: PathBuf,
+    /// JSON lines
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(args: Args) -> anyhow::Result<()> {
+    let bar = super::output::progress(0, "bytes");
+    let mut out = BufWriter::with_capacity(1 << 16, bar.wrap_write(io::stdout().lock()));
+    let shown = forebay_storage::inspect::dump(&args.path, args.json, &mut out);
+    out.flush()?;
+    bar.finish_and_clear();
+    shown.with_context(|| format!("inspecting {}", args.path.display()))
+}

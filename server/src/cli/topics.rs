@@ -1,0 +1,103 @@
+//! `forebay topics`: creates the Kafka topics the definitions name: feature topics and dead-letter topics.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::types::RDKafkaErrorCode;
+use serde_json::json;
+
+use super::{output, sources};
+use crate::definitions::Definitions;
+
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+const EXAMPLES: &str = "\
+Examples:
+  forebay topics create --config forebay.toml
+  forebay topics create --config forebay.toml --partitions 64 --replication 3
+Topics that exist stay as they are. All topics of a lane must have the same number of partitions;
+choose it for the years to come: to change it takes a new lane.";
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Action {
+    /// Create those that do not exist
+    Create(Create),
+}
+
+#[derive(Debug, clap::Args)]
+struct Create {
+    /// The server's configuration
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// Partitions of each feature topic
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(i32).range(1..=100_000))]
+    partitions: i32,
+    /// Replicas of each partition
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(i32).range(1..=32_767))]
+    replication: i32,
+    /// One JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+pub async fn run(args: Args) -> anyhow::Result<()> {
+    let Action::Create(args) = args.action;
+    let (config, definitions) = sources::both(&args.config)?;
+    let admin: AdminClient<DefaultClientContext> =
+        crate::kafka::producer_config(&config.kafka).create().context("the Kafka settings")?;
+    let wanted = wanted(&definitions, args.partitions);
+    let topics: Vec<_> = wanted
+        .iter()
+        .map(|(name, partitions)| NewTopic::new(name, *partitions, TopicReplication::Fixed(args.replication)))
+        .collect();
+    let options = AdminOptions::new().operation_timeout(Some(TIMEOUT)).request_timeout(Some(TIMEOUT));
+    let created = admin.create_topics(&topics, &options).await;
+    let created = created.with_context(|| format!("Kafka at {}", config.kafka.bootstrap))?;
+    let mut outcomes = Vec::new();
+    for outcome in created {
+        match outcome {
+            Ok(topic) => outcomes.push((topic, "created")),
+            Err((topic, RDKafkaErrorCode::TopicAlreadyExists)) => outcomes.push((topic, "exists")),
+            Err((topic, code)) => anyhow::bail!("topic {topic}: {code}"),
+        }
+    }
+    print(&outcomes, args.json)
+}
+
+/// Every topic once, with its number of partitions; a dead-letter topic needs one.
+fn wanted(definitions: &Definitions, partitions: i32) -> Vec<(String, i32)> {
+    let mut wanted: Vec<(String, i32)> = Vec::new();
+    for lane in &definitions.lanes {
+        let topics = lane.topics.iter().map(|topic| (topic.name.clone(), partitions));
+        for topic in topics.chain([(lane.dead_letter_topic.clone(), 1)]) {
+            if wanted.iter().all(|(name, _)| *name != topic.0) {
+                wanted.push(topic);
+            }
+        }
+    }
+    wanted
+}
+
+fn print(outcomes: &[(String, &str)], as_json: bool) -> anyhow::Result<()> {
+    if as_json {
+        let outcomes = outcomes.iter().map(|(topic, outcome)| json!({"topic": topic, "outcome": outcome}));
+        output::json_line(&json!({"topics": outcomes.collect::<Vec<_>>()}))?;
+        return Ok(());
+    }
+    let mut table = output::table(&["topic", "outcome"]);
+    for (topic, outcome) in outcomes {
+        table.add_row([topic, *outcome]);
+    }
+    output::line(output::rendered(&table))?;
+    Ok(())
+}

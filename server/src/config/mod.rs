@@ -1,0 +1,163 @@
+//! `forebay.toml`: the server's configuration, checked. `read` has every key with its range and default, `environment`
+//! the overrides, `owned` the librdkafka settings that are not the operator's; `table`, `units` and `suggest` read TOML so
+//! that every error is told at once, and serve the definitions too. Knows nothing of what the values are used for.
+
+mod environment;
+mod owned;
+mod read;
+pub mod suggest;
+pub mod table;
+#[cfg(test)]
+mod tests;
+pub mod units;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+/// The server's configuration, checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// `[server]`
+    pub server: ServerConfig,
+    /// `[kafka]`
+    pub kafka: KafkaConfig,
+    /// `[storage]`
+    pub storage: StorageConfig,
+    /// `[ingest]`
+    pub ingest: IngestConfig,
+    /// `[read]`
+    pub read: ReadConfig,
+}
+
+/// Everything wrong with the configuration, one line each: file, section, key, what was expected, what to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigErrors(pub Vec<String>);
+
+impl fmt::Display for ConfigErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.join("\n"))
+    }
+}
+
+impl std::error::Error for ConfigErrors {}
+
+impl Config {
+    /// The file, with the environment's `FOREBAY_<SECTION>_<KEY>` over it.
+    pub fn load(path: &Path) -> Result<Config, ConfigErrors> {
+        Config::load_with(path, [])
+    }
+
+    /// As `load`, with overrides from the command line, named as in the environment, over both.
+    pub fn load_with(
+        path: &Path,
+        overrides: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Config, ConfigErrors> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| ConfigErrors(vec![format!("{}: cannot be read: {error}", path.display())]))?;
+        let dir = path.parent().unwrap_or(Path::new(""));
+        Config::parse(&path.display().to_string(), &text, dir, environment::ours().chain(overrides))
+    }
+
+    /// Configuration from text. `file` is its name for messages; relative paths are relative to `dir`.
+    pub fn parse(
+        file: &str,
+        text: &str,
+        dir: &Path,
+        overrides: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Config, ConfigErrors> {
+        let errors = table::Errors::default();
+        let config = table::parse(file, text, &errors).map(|mut root| {
+            let from = environment::apply(&mut root, overrides, &errors);
+            read::config(file, &root, &from, dir, &errors)
+        });
+        let errors = errors.into_vec();
+        config.filter(|_| errors.is_empty()).ok_or(ConfigErrors(errors))
+    }
+
+    /// Every key with its unit, default and meaning, as a file to begin with. It means the same as an empty one.
+    pub fn sample() -> &'static str {
+        include_str!("../../../ops/forebay.toml")
+    }
+}
+
+/// `[server]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerConfig {
+    /// Name of this server in its consumer groups; stable across restarts.
+    pub instance: String,
+    /// gRPC address; port 0: any free one.
+    pub listen: SocketAddr,
+    /// Metrics and health address.
+    pub http_listen: SocketAddr,
+    /// Definition file or directory, absolute or relative to the config file (already resolved).
+    pub definitions: PathBuf,
+    /// Allow addresses other than loopback without TLS.
+    pub insecure: bool,
+    /// TLS of the gRPC port.
+    pub tls: Option<TlsConfig>,
+}
+
+/// `[server.tls]`: PEM files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsConfig {
+    /// Certificate chain.
+    pub cert: PathBuf,
+    /// Private key.
+    pub key: PathBuf,
+    /// When given, clients must present a certificate it signed.
+    pub client_ca: Option<PathBuf>,
+}
+
+/// `[kafka]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KafkaConfig {
+    /// `host:port,...`
+    pub bootstrap: String,
+    /// Consumer groups are `<group>.<lane>`.
+    pub group: String,
+    /// How often topic ids and partition counts are checked.
+    pub topics_check_interval_ms: u64,
+    /// librdkafka settings for consumers and producers alike (TLS, SASL, ...).
+    pub settings: BTreeMap<String, String>,
+    /// Further librdkafka settings of consumers.
+    pub consumer: BTreeMap<String, String>,
+    /// Further librdkafka settings of producers.
+    pub producer: BTreeMap<String, String>,
+}
+
+/// `[storage]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StorageConfig {
+    /// Shards are in `<dir>/<lane>/<partition>/`.
+    pub dir: PathBuf,
+    /// Size of a segment file.
+    pub segment_bytes: u64,
+    /// Sync at least this often while there is something to sync.
+    pub sync_interval_ms: u64,
+    /// Sync after this many bytes.
+    pub sync_bytes: u64,
+}
+
+/// `[ingest]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IngestConfig {
+    /// Most messages applied as one frame.
+    pub batch_max: usize,
+    /// Longest wait for a batch to fill.
+    pub batch_wait_ms: u64,
+    /// A shard is READY when it is within this many offsets of the end seen at start.
+    pub ready_max_lag: u64,
+}
+
+/// `[read]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReadConfig {
+    /// Most entities per request.
+    pub max_entities: usize,
+    /// Largest gRPC request.
+    pub max_message_bytes: usize,
+    /// How long a `wait_for` waits when the request has no deadline.
+    pub default_wait_ms: u64,
+}

@@ -1,0 +1,55 @@
+//! Which views a lane's records may be of, looked up by topic; compiled from the definitions and compiled again when a
+//! reload replaced them. Used by the ingest threads.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::definitions::{Definitions, LaneDefinition, SharedDefinitions, View};
+
+/// The views of each topic of a lane.
+pub struct Routes {
+    shared: SharedDefinitions,
+    lane: Arc<LaneDefinition>,
+    taken_from: Arc<Definitions>,
+    by_topic: Vec<Vec<Arc<View>>>,
+}
+
+impl Routes {
+    /// From the definitions in force.
+    pub fn new(shared: SharedDefinitions, lane: Arc<LaneDefinition>) -> Self {
+        let taken_from = shared.load_full();
+        let by_topic = views_by_topic(&taken_from, &lane);
+        Routes { shared, lane, taken_from, by_topic }
+    }
+
+    /// Takes up the definitions in force if they are others. To be called between batches.
+    pub fn refresh(&mut self) {
+        if !Arc::ptr_eq(&self.shared.load(), &self.taken_from) {
+            self.taken_from = self.shared.load_full();
+            self.by_topic = views_by_topic(&self.taken_from, &self.lane);
+        }
+    }
+
+    /// The views that the lane's topic number `topic` feeds.
+    pub fn views(&self, topic: usize) -> &[Arc<View>] {
+        &self.by_topic[topic]
+    }
+}
+
+fn views_by_topic(definitions: &Definitions, lane: &LaneDefinition) -> Vec<Vec<Arc<View>>> {
+    let views = |topic: &String| {
+        let of_lane = views_of(definitions, lane);
+        of_lane.filter(|view| view.topics.contains(topic)).cloned().collect()
+    };
+    lane.topics.iter().map(|topic| views(&topic.name)).collect()
+}
+
+fn views_of<'d>(definitions: &'d Definitions, lane: &LaneDefinition) -> impl Iterator<Item = &'d Arc<View>> {
+    let name = lane.name.clone();
+    definitions.views.iter().filter(move |view| view.lane_name == name)
+}
+
+/// What must not change for a view id of this lane while there is data under it.
+pub fn fingerprints(definitions: &Definitions, lane: &LaneDefinition) -> BTreeMap<u16, String> {
+    views_of(definitions, lane).map(|view| (view.id, view.fingerprint())).collect()
+}

@@ -1,0 +1,242 @@
+//! One shard as the ingest thread that owns it sees it: the writer, the tally of the frame being filled, and the face it
+//! shows to everyone else. Knows storage and the lane; knows no consumer.
+
+use std::ffi::CString;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use forebay_storage::{Outcome, Put, ShardReader, ShardWriter, TopicIndex, WriteError};
+
+use super::decode::DataPoint;
+use crate::lane::{Counters, Lane, ShardHandle, ShardState};
+
+/// An open shard.
+pub struct Shard {
+    /// Partition of every topic of the lane.
+    pub partition: u32,
+    /// What services and metrics see.
+    pub handle: Arc<ShardHandle>,
+    /// The topics of the lane, in definition order.
+    pub topics: Vec<Source>,
+    writer: ShardWriter,
+    reader: ShardReader,
+    pending: Pending,
+}
+
+/// One topic of a shard.
+pub struct Source {
+    /// Its name.
+    pub name: Arc<str>,
+    /// The same as librdkafka wants it.
+    pub c_name: CString,
+    /// Its number in the shard's files.
+    pub index: TopicIndex,
+    /// Readiness means to have come this far.
+    pub ready_at: i64,
+    /// The next offset committed to the group, as far as it is known.
+    pub committed: i64,
+}
+
+/// What the frame being filled holds.
+#[derive(Default)]
+struct Pending {
+    applied: u64,
+    late: u64,
+    duplicate: u64,
+    dead: u64,
+    expired: u64,
+    steps: u64,
+    newest_timestamp_ms: Vec<i64>,
+}
+
+impl Shard {
+    /// A shard just opened.
+    pub fn new(
+        handle: Arc<ShardHandle>,
+        topics: Vec<Source>,
+        writer: ShardWriter,
+        reader: ShardReader,
+    ) -> Shard {
+        let pending = Pending { newest_timestamp_ms: vec![0; topics.len()], ..Pending::default() };
+        Shard { partition: handle.partition, handle, topics, writer, reader, pending }
+    }
+
+    /// The next offset wanted of a topic, uncommitted ones included.
+    pub fn next_offset(&self, topic: usize) -> i64 {
+        self.writer.position(self.topics[topic].index).map_or(0, |last| last + 1)
+    }
+
+    /// The partition's clock when a record of this Kafka timestamp comes.
+    pub fn ingest_time_ms(&self, topic: usize, timestamp_ms: i64) -> i64 {
+        self.writer.ingest_time_ms(self.topics[topic].index).max(timestamp_ms)
+    }
+
+    /// Adds a data point to the frame.
+    pub fn put(
+        &mut self,
+        topic: usize,
+        offset: i64,
+        now_ms: i64,
+        point: &DataPoint<'_>,
+    ) -> Result<(), WriteError> {
+        let outcome = self.writer.put(&Put {
+            view: point.view,
+            entity: point.entity,
+            kind: point.kind,
+            event_time_ms: point.event_time_ms,
+            ingest_time_ms: now_ms,
+            expiry_ms: point.expiry_ms,
+            topic: self.topics[topic].index,
+            offset,
+            payload: point.payload,
+        })?;
+        match outcome {
+            Outcome::Current => self.pending.applied += 1,
+            Outcome::Late => self.pending.late += 1,
+            Outcome::Duplicate => self.pending.duplicate += 1,
+            Outcome::Replayed => {}
+        }
+        self.stepped(topic, now_ms);
+        Ok(())
+    }
+
+    /// Passes a record that came too late.
+    pub fn skip_expired(&mut self, topic: usize, offset: i64, now_ms: i64) -> Result<(), WriteError> {
+        self.skip(topic, offset, now_ms)?;
+        self.pending.expired += 1;
+        Ok(())
+    }
+
+    /// Passes a record that is a dead letter. The frame must not be committed before the letter is written.
+    pub fn skip_dead(&mut self, topic: usize, offset: i64, now_ms: i64) -> Result<(), WriteError> {
+        self.skip(topic, offset, now_ms)?;
+        self.pending.dead += 1;
+        Ok(())
+    }
+
+    /// Notes that the log holds nothing for us below `end` that was not given: transaction markers, compacted records.
+    pub fn pass_to(&mut self, topic: usize, end: i64) -> Result<(), WriteError> {
+        if end > self.next_offset(topic) {
+            let now_ms = self.ingest_time_ms(topic, 0);
+            self.skip(topic, end - 1, now_ms)?;
+        }
+        Ok(())
+    }
+
+    fn skip(&mut self, topic: usize, offset: i64, now_ms: i64) -> Result<(), WriteError> {
+        self.writer.skip(self.topics[topic].index, offset, now_ms)?;
+        self.stepped(topic, now_ms);
+        Ok(())
+    }
+
+    fn stepped(&mut self, topic: usize, now_ms: i64) {
+        self.pending.steps += 1;
+        self.pending.newest_timestamp_ms[topic] = now_ms;
+    }
+
+    /// Bytes of the frame being filled.
+    pub fn pending_bytes(&self) -> u64 {
+        self.writer.pending_bytes()
+    }
+
+    /// Commits the frame, if there is anything in it; readable after this. Gives the newest record's time if there was.
+    pub fn commit(&mut self, counters: &Counters) -> Result<Option<i64>, WriteError> {
+        if self.pending.steps == 0 {
+            return Ok(None);
+        }
+        self.writer.commit()?;
+        Ok(Some(self.committed(counters)))
+    }
+
+    fn committed(&mut self, counters: &Counters) -> i64 {
+        let topics = self.topics.len();
+        let pending = std::mem::take(&mut self.pending);
+        self.pending.newest_timestamp_ms = vec![0; topics];
+        let add = |counter: &std::sync::atomic::AtomicU64, n| drop(counter.fetch_add(n, Ordering::Relaxed));
+        add(&counters.applied, pending.applied);
+        add(&counters.late, pending.late);
+        add(&counters.duplicate, pending.duplicate);
+        add(&counters.dead_lettered, pending.dead);
+        add(&counters.expired, pending.expired);
+        for (topic, newest) in pending.newest_timestamp_ms.iter().enumerate() {
+            self.handle.took_in(topic, *newest);
+        }
+        self.handle.advanced();
+        pending.newest_timestamp_ms.into_iter().max().unwrap_or(0)
+    }
+
+    /// Brings the end offset of a topic up to date; when the shard has all of it, that is noted.
+    pub fn saw_end(&self, topic: usize, end: Option<i64>, now_ms: i64) {
+        let progress = &self.handle.topics[topic];
+        if let Some(end) = end {
+            progress.end_offset.fetch_max(end, Ordering::AcqRel);
+        }
+        if self.applied(topic) + 1 >= progress.end_offset.load(Ordering::Acquire) {
+            self.handle.caught_up(topic, now_ms);
+        }
+    }
+
+    /// Makes the shard READY once it has come as far as the logs reached when it was opened.
+    pub fn check_ready(&self) {
+        let arrived = |topic: usize| self.applied(topic) + 1 >= self.topics[topic].ready_at;
+        if self.handle.state() == ShardState::CatchingUp && (0..self.topics.len()).all(arrived) {
+            tracing::info!(partition = self.partition, "shard is ready");
+            self.handle.set_state(ShardState::Ready);
+        }
+    }
+
+    fn applied(&self, topic: usize) -> i64 {
+        self.reader.applied(self.topics[topic].index).unwrap_or(-1)
+    }
+
+    /// The next offset of a topic that may be committed to the group: everything before it survives a power loss.
+    pub fn durable_next(&self, topic: usize) -> i64 {
+        self.reader.durable(self.topics[topic].index).map_or(0, |last| last + 1)
+    }
+
+    /// Removes files that no read can notice any more. Commits the frame first: its dead letters must be written.
+    pub fn expire(&mut self, now_ms: i64, counters: &Counters) -> Result<(), WriteError> {
+        self.commit(counters)?;
+        let report = self.writer.expire(now_ms)?;
+        if report.segments > 0 {
+            let (segments, bytes) = (report.segments, report.bytes);
+            tracing::info!(partition = self.partition, segments, bytes, "expired segments removed");
+        }
+        Ok(())
+    }
+
+    /// Why the shard stopped, if its disk failed it.
+    pub fn poisoned(&self) -> Option<String> {
+        self.reader.poisoned()
+    }
+
+    /// Syncs what is committed.
+    pub fn sync(&mut self) -> Result<(), WriteError> {
+        self.writer.sync_now()
+    }
+
+    /// Stops it for good with a reason for people; reads go on where they may.
+    pub fn halt(&self, lane: &str, reason: String) {
+        tracing::error!(lane, partition = self.partition, reason, "shard halted");
+        self.handle.set_state(ShardState::Halted(reason));
+    }
+
+    /// Gives the directory back and forgets the shard. `settled`: its dead letters are written, so that the frame being
+    /// filled may be committed; otherwise that frame is dropped and comes again from Kafka.
+    pub fn close(self, lane: &Lane, settled: bool) {
+        let result = if settled { self.writer.close() } else { Ok(drop(self.writer)) };
+        if let Err(error) = result {
+            let (lane, partition) = (&lane.definition.name, self.partition);
+            tracing::warn!(lane, partition, %error, "shard not closed cleanly; its files recover when it is opened");
+        }
+        if !matches!(self.handle.state(), ShardState::Halted(_)) {
+            self.handle.set_state(ShardState::Closed);
+        }
+        lane.withdraw(&self.handle);
+    }
+
+    /// The writer and reader, for checks that must not hold up the thread.
+    pub fn positions(&self) -> Vec<i64> {
+        (0..self.topics.len()).map(|topic| self.next_offset(topic)).collect()
+    }
+}

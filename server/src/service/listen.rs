@@ -1,0 +1,121 @@
+//! The accept loop of the gRPC port: what no peer and no shortage of file descriptors may end or make spin. Used by
+//! `server`; knows nothing of gRPC.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures::Stream;
+use rustix::process::{Resource, getrlimit, setrlimit};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tonic::transport::server::Connected;
+
+/// Descriptors kept for segments, Kafka and metrics, whatever clients do.
+const RESERVED_DESCRIPTORS: u64 = 512;
+
+/// How long accepting rests when the system refuses, most likely for want of descriptors.
+const REFUSED_PAUSE: Duration = Duration::from_millis(50);
+
+/// A connection that counts against the limit until it is dropped.
+pub(super) struct Connection {
+    stream: TcpStream,
+    _permit: OwnedSemaphorePermit,
+}
+
+/// Connections as they come, endlessly; those beyond the limit are closed at once.
+pub(super) fn connections(listener: TcpListener) -> impl Stream<Item = io::Result<Connection>> {
+    let limit = connection_limit();
+    let permits = Arc::new(Semaphore::new(limit));
+    futures::stream::unfold((listener, permits), move |(listener, permits)| async move {
+        let connection = next(&listener, &permits, limit).await;
+        Some((Ok(connection), (listener, permits)))
+    })
+}
+
+async fn next(listener: &TcpListener, permits: &Arc<Semaphore>, limit: usize) -> Connection {
+    loop {
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!(%error, "gRPC: cannot accept a connection; trying again");
+                tokio::time::sleep(REFUSED_PAUSE).await;
+                continue;
+            }
+        };
+        let Ok(permit) = permits.clone().try_acquire_owned() else {
+            tracing::warn!(limit, "gRPC: too many connections; the newest is closed");
+            drop(stream);
+            tokio::time::sleep(REFUSED_PAUSE).await;
+            continue;
+        };
+        // A small answer must not wait for the acknowledgement of the one before.
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "gRPC: a connection went before it was served");
+            continue;
+        }
+        return Connection { stream, _permit: permit };
+    }
+}
+
+/// Raises the soft limit of open files to the hard one and gives what of it clients may use.
+fn connection_limit() -> usize {
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        let hard = rustix::process::Rlimit { current: limit.maximum, maximum: limit.maximum };
+        match setrlimit(Resource::Nofile, hard) {
+            Ok(()) => limit = hard,
+            Err(error) => tracing::warn!(%error, "the limit of open files stays at its soft value"),
+        }
+    }
+    let files = limit.current.unwrap_or(u64::from(u32::MAX));
+    let usable = files.saturating_sub(RESERVED_DESCRIPTORS).max(files / 2);
+    (usable as usize).clamp(1, Semaphore::MAX_PERMITS)
+}
+
+impl Connected for Connection {
+    type ConnectInfo = <TcpStream as Connected>::ConnectInfo;
+
+    fn connect_info(&self) -> Self::ConnectInfo {
+        self.stream.connect_info()
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}

@@ -1,0 +1,104 @@
+//! Puts the gRPC services on a socket: settings of HTTP/2, TLS, health, reflection, and a stop that ends in bounded time.
+//! Called by `serve`; the services themselves are the modules beside it.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use forebay_proto::v1::admin_server::AdminServer;
+use forebay_proto::v1::feature_store_server::FeatureStoreServer;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
+
+use tonic_health::ServingStatus;
+use tonic_reflection::server::v1::{ServerReflection, ServerReflectionServer};
+
+use super::admin::AdminService;
+use super::store::FeatureStoreService;
+use super::{Context, health, listen};
+use crate::config::{Config, TlsConfig};
+
+/// How long a stop waits for calls and streams under way.
+const STOP_BOUND: Duration = Duration::from_secs(2);
+
+/// Serves gRPC on a bound socket until `shutdown` completes; then at most 2 s more for what is under way.
+/// Errors: TLS files that cannot be read or used.
+pub async fn serve(
+    context: Arc<Context>,
+    listener: TcpListener,
+    shutdown: impl Future<Output = ()>,
+) -> anyhow::Result<()> {
+    let (stop, stopping) = watch::channel(false);
+    let (reporter, health) = tonic_health::server::health_reporter();
+    let router = builder(context.config.server.tls.as_ref())?
+        .add_service(store(&context, stopping.clone()))
+        .add_service(AdminServer::new(AdminService::new(context.clone())))
+        .add_service(health)
+        .add_service(reflection()?);
+    let reporting = health::report(context.clone(), reporter.clone());
+    let mut stopped = stopping.clone();
+    let served = router.serve_with_incoming_shutdown(listen::connections(listener), async move {
+        stopped.wait_for(|stop| *stop).await.ok();
+    });
+    tokio::pin!(served);
+    tokio::select! {
+        ended = &mut served => return ended.context("gRPC server"),
+        () = reporting => {}
+        () = shutdown => {}
+    };
+    health::set(&reporter, ServingStatus::NotServing).await;
+    stop.send_replace(true);
+    if tokio::time::timeout(STOP_BOUND, served).await.is_err() {
+        tracing::info!("gRPC: calls still under way at the stop were ended");
+    }
+    Ok(())
+}
+
+/// Refuses what `serve` could not serve with: TLS files that cannot be read or used. To be asked before anything is
+/// started.
+pub fn check(config: &Config) -> anyhow::Result<()> {
+    builder(config.server.tls.as_ref()).map(drop)
+}
+
+fn store(context: &Arc<Context>, stopping: watch::Receiver<bool>) -> FeatureStoreServer<FeatureStoreService> {
+    let service = FeatureStoreService { context: context.clone(), stopping };
+    FeatureStoreServer::new(service)
+        .max_decoding_message_size(context.config.read.max_message_bytes)
+        .max_encoding_message_size(usize::MAX)
+}
+
+fn reflection() -> anyhow::Result<ServerReflectionServer<impl ServerReflection>> {
+    tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(forebay_proto::DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()
+        .context("gRPC reflection")
+}
+
+fn builder(tls: Option<&TlsConfig>) -> anyhow::Result<Server> {
+    let server = Server::builder()
+        .initial_stream_window_size(4 << 20)
+        .initial_connection_window_size(16 << 20)
+        .max_concurrent_streams(1024)
+        .http2_keepalive_interval(Some(Duration::from_secs(60)))
+        .http2_keepalive_timeout(Some(Duration::from_secs(20)))
+        .http2_max_header_list_size(16 << 10);
+    match tls {
+        Some(files) => server.tls_config(tls_config(files)?).context("TLS certificate and key"),
+        None => Ok(server),
+    }
+}
+
+fn tls_config(files: &TlsConfig) -> anyhow::Result<ServerTlsConfig> {
+    let read = |path: &std::path::Path| {
+        std::fs::read(path).with_context(|| format!("TLS: cannot read {}", path.display()))
+    };
+    let identity = Identity::from_pem(read(&files.cert)?, read(&files.key)?);
+    let config = ServerTlsConfig::new().identity(identity).timeout(Duration::from_secs(10));
+    match &files.client_ca {
+        Some(path) => Ok(config.client_ca_root(Certificate::from_pem(read(path)?))),
+        None => Ok(config),
+    }
+}

@@ -1,0 +1,144 @@
+//! Finding the versions of one key: through the index to its newest record, then along the pointers in the records.
+//! Both the writer and the readers come here. Knows the order of versions, nothing of TTL.
+//!
+//! ```text
+//!  index ─► newest record ──(if it was late: prev)──► current ─prev─► older ─prev─► oldest
+//!                │                                      └───jump, O(log n)───►┘
+//!                └─late─► late record ─late─► late record        (in the order they came, newest first)
+//! ```
+//! A record never changes, so a late one cannot be linked into the chain of currents. It begins with what it found:
+//! `prev` is the record that was current when it came, `late` the late one before it. The next current record takes
+//! the late ones along in its own `late`. So the newest record alone leads to everything, and everything a record
+//! points at is older in the log. A late record that came before a current one M was below the version that M
+//! replaced; so whoever has found M on the chain needs only the late records that came after it.
+
+use crossbeam_epoch::Guard;
+
+use crate::error::ReadError;
+use crate::index::{Key, Slot};
+use crate::log::segment::{Record, Segments};
+use crate::record::Location;
+use crate::shard::Shard;
+
+/// All versions of one key at one moment.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Chain<'g> {
+    pub segments: &'g Segments,
+    /// What the index had.
+    pub slot: Slot,
+    pub current: Record<'g>,
+    /// The newest late record, if any.
+    pub late: Location,
+}
+
+/// Looks a key up. Nothing if it has no current version, or if that one's segment has expired.
+#[inline]
+pub(crate) fn find<'g>(
+    shard: &Shard,
+    guard: &'g Guard,
+    key: Key,
+    entity: &[u8],
+    view: u16,
+) -> Result<Option<Chain<'g>>, ReadError> {
+    for slot in shard.index.candidates(key, guard) {
+        // Loaded after the slot, so that it has every segment the slot can lead to.
+        let segments = shard.segments.load(guard);
+        let Some(newest) = segments.record(slot.newest())? else { continue };
+        if newest.is(entity, view)
+            && let Some(chain) = Chain::from(segments, slot, newest)?
+        {
+            return Ok(Some(chain));
+        }
+    }
+    Ok(None)
+}
+
+impl<'g> Chain<'g> {
+    /// The chain that a slot and the record it leads to begin.
+    pub fn from(
+        segments: &'g Segments,
+        slot: Slot,
+        newest: Record<'g>,
+    ) -> Result<Option<Chain<'g>>, ReadError> {
+        if !newest.header.is_late() {
+            let late = Location(newest.header.late);
+            return Ok(Some(Chain { segments, slot, current: newest, late }));
+        }
+        let current = segments.record(Location(newest.header.prev))?;
+        Ok(current.map(|current| Chain { segments, slot, current, late: newest.location() }))
+    }
+
+    /// The first record of the chain of currents, from the newest on, for which `wanted` holds. `wanted` must hold for
+    /// all records after one for which it does.
+    pub fn search(&self, wanted: impl Fn(&Record<'g>) -> bool) -> Result<Option<Record<'g>>, ReadError> {
+        let mut at = self.current;
+        while !wanted(&at) {
+            // A jump that has expired, or was not stored, says nothing: the record before may still be there.
+            if let Some(far) = self.segments.record(Location(at.header.jump))?
+                && !wanted(&far)
+            {
+                at = far;
+                continue;
+            }
+            match self.older(&at)? {
+                Some(older) => at = older,
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(at))
+    }
+
+    /// The record that was current before this one.
+    pub fn older(&self, record: &Record<'g>) -> Result<Option<Record<'g>>, ReadError> {
+        self.segments.record(Location(record.header.prev))
+    }
+
+    /// Takes the next late record that came after `limit` off the front of `late`.
+    pub fn next_late(&self, late: &mut Location, limit: Location) -> Result<Option<Record<'g>>, ReadError> {
+        if *late <= limit {
+            return Ok(None);
+        }
+        let record = self.segments.record(*late)?;
+        *late = record.map_or(Location::NONE, |record| Location(record.header.late));
+        Ok(record)
+    }
+
+    /// The greatest version at or below an event time, of those that had come by an ingest time.
+    pub fn as_of(
+        &self,
+        shard: &Shard,
+        as_of_ms: i64,
+        known_at_ms: Option<i64>,
+    ) -> Result<Option<Record<'g>>, ReadError> {
+        let old = |record: &Record<'_>| record.header.event_time_ms <= as_of_ms;
+        let known =
+            |record: &Record<'_>| known_at_ms.is_none_or(|known| record.header.ingest_time_ms <= known);
+        let mut best = if self.current.header.is_mixed() {
+            self.search_mixed(old, known)?
+        } else {
+            // Ingest times never rise towards older records.
+            self.search(|record| old(record) && known(record))?
+        };
+        let (mut late, limit) = (self.late, best.map_or(Location::NONE, |best| best.location()));
+        while let Some(record) = self.next_late(&mut late, limit)? {
+            let better = |best: Record<'_>| shard.rank(&record.header.key()) > shard.rank(&best.header.key());
+            if old(&record) && known(&record) && best.is_none_or(better) {
+                best = Some(record);
+            }
+        }
+        Ok(best)
+    }
+
+    /// Ingest times may be in any order: jumps go by event time only, the rest step by step.
+    fn search_mixed(
+        &self,
+        old: impl Fn(&Record<'g>) -> bool,
+        known: impl Fn(&Record<'g>) -> bool,
+    ) -> Result<Option<Record<'g>>, ReadError> {
+        let mut at = self.search(old)?;
+        while let Some(record) = at.filter(|record| !known(record)) {
+            at = self.older(&record)?;
+        }
+        Ok(at)
+    }
+}

@@ -1,0 +1,146 @@
+//! System calls on the files of a shard, and the one place where tests make them fail. Knows nothing of formats.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use rustix::fs::{FallocateFlags, FlockOperation, SeekFrom};
+
+/// Creates a file of zeros of a given size that cannot run out of disk later. One that is there is unlinked, not cut
+/// short: somebody may have it mapped.
+pub(crate) fn create(path: &Path, bytes: u64) -> io::Result<File> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let file = OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
+    allocate(&file, bytes)?;
+    Ok(file)
+}
+
+/// Gives a file all its disk space now, zeros where it had nothing.
+pub(crate) fn allocate(file: &File, bytes: u64) -> io::Result<()> {
+    match rustix::fs::fallocate(file, FallocateFlags::empty(), 0, bytes) {
+        Ok(()) => Ok(()),
+        Err(rustix::io::Errno::OPNOTSUPP) => zero(file, file.metadata()?.len(), bytes),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Writes zeros to a range.
+pub(crate) fn zero(file: &File, mut from: u64, to: u64) -> io::Result<()> {
+    let zeros = vec![0; 1 << 20];
+    while from < to {
+        let bytes = zeros.len().min((to - from) as usize);
+        file.write_all_at(&zeros[..bytes], from)?;
+        from += bytes as u64;
+    }
+    Ok(())
+}
+
+/// The parts of a range that were written to. Where the file system cannot say, the whole range.
+pub(crate) fn written_ranges(file: &File, from: u64, to: u64) -> Vec<(u64, u64)> {
+    let mut ranges = Vec::new();
+    let mut at = from;
+    while at < to {
+        let start = match rustix::fs::seek(file, SeekFrom::Data(at)) {
+            Ok(start) => start,
+            Err(rustix::io::Errno::NXIO) => break,
+            Err(_) => at,
+        };
+        let end = rustix::fs::seek(file, SeekFrom::Hole(start)).unwrap_or(to).min(to);
+        if start >= end {
+            break;
+        }
+        ranges.push((start, end));
+        at = end;
+    }
+    ranges
+}
+
+/// Puts a whole file in the place of the one with its name, so that a crash leaves the old one or the new one.
+pub(crate) fn replace(dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+    let temporary = dir.join(format!("{name}.tmp"));
+    let mut file = File::create(&temporary)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&temporary, dir.join(name))?;
+    sync_dir(dir)
+}
+
+/// Makes creations, renames and removals in a directory last.
+pub(crate) fn sync_dir(dir: &Path) -> io::Result<()> {
+    File::open(dir)?.sync_all()
+}
+
+/// Takes a lock that ends with the file's last handle; `false` if somebody else has it.
+pub(crate) fn lock(file: &File) -> io::Result<bool> {
+    match rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(true),
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Whether an error says that the disk, or one's share of it, is full.
+pub(crate) fn is_full(error: &io::Error) -> bool {
+    use io::ErrorKind::{QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded)
+}
+
+/// Failures that tests of this crate order for one shard. Outside of them it is empty and costs nothing.
+#[derive(Debug, Default)]
+pub(crate) struct Faults {
+    #[cfg(test)]
+    orders: std::sync::atomic::AtomicU8,
+    #[cfg(test)]
+    syncs: std::sync::atomic::AtomicU64,
+}
+
+/// An operation that can be made to fail.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Operation {
+    Write = 1,
+    Sync = 2,
+    Allocate = 4,
+}
+
+impl Faults {
+    /// The failure ordered for an operation, if any.
+    #[cfg(test)]
+    pub fn check(&self, operation: Operation) -> io::Result<()> {
+        use std::sync::atomic::Ordering::SeqCst;
+        if matches!(operation, Operation::Sync) {
+            self.syncs.fetch_add(1, SeqCst);
+        }
+        match (self.orders.load(SeqCst) & operation as u8 != 0, operation) {
+            (false, _) => Ok(()),
+            (true, Operation::Allocate) => Err(rustix::io::Errno::NOSPC.into()),
+            (true, _) => Err(rustix::io::Errno::IO.into()),
+        }
+    }
+
+    /// No failure is ordered outside of tests.
+    #[cfg(not(test))]
+    #[inline]
+    pub fn check(&self, _operation: Operation) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Orders an operation to fail from now on, or to work again.
+    #[cfg(test)]
+    pub fn order(&self, operation: Operation, fail: bool) {
+        use std::sync::atomic::Ordering::SeqCst;
+        match fail {
+            true => self.orders.fetch_or(operation as u8, SeqCst),
+            false => self.orders.fetch_and(!(operation as u8), SeqCst),
+        };
+    }
+
+    /// How often a sync was tried.
+    #[cfg(test)]
+    pub fn syncs(&self) -> u64 {
+        self.syncs.load(std::sync::atomic::Ordering::SeqCst)
+    }
+}

@@ -1,0 +1,258 @@
+//! The writer of a shard: decides what each data point is to its key, collects a batch, writes it as one frame, and
+//! only then lets readers see it. Called by one ingest thread; never waits for a sync unless asked to.
+
+mod batch;
+mod commit;
+
+use std::fs::File;
+use std::sync::Arc;
+
+use crossbeam_epoch::Guard;
+use xxhash_rust::xxh3::xxh3_128;
+
+use crate::chain;
+use crate::error::{ReadError, WriteError};
+use crate::index::{Key, Slot};
+use crate::log::frame::Position;
+use crate::manifest::Manifest;
+use crate::planted;
+use crate::record::{Location, RecordHeader, jump_depth};
+use crate::shard::{Last, Shard};
+use crate::sync::SyncGroup;
+use crate::types::{ExpireReport, Kind, Options, Outcome, Put, TopicIndex};
+use batch::{Batch, Head, KeyState};
+pub(crate) use commit::Active;
+
+/// The one writer of a shard. Dropping it lets go of the directory and leaves what is not committed behind, as a crash
+/// would; `close` ends it in order.
+#[derive(Debug)]
+pub struct ShardWriter {
+    pub(crate) shard: Arc<Shard>,
+    pub(crate) manifest: Manifest,
+    pub(crate) options: Options,
+    /// The segment that frames go to; none before the first commit.
+    pub(crate) active: Option<Active>,
+    /// The last frame, and the positions with the batch's included.
+    pub(crate) last: Last,
+    batch: Batch,
+    sync: SyncGroup,
+    /// Held for its locks.
+    _locks: [File; 2],
+}
+
+impl ShardWriter {
+    pub(crate) fn new(
+        shard: Arc<Shard>,
+        manifest: Manifest,
+        options: Options,
+        active: Option<Active>,
+        last: Last,
+        sync: SyncGroup,
+        locks: [File; 2],
+    ) -> ShardWriter {
+        sync.register(&shard);
+        let batch = Batch::new(shard.topics.len());
+        ShardWriter { shard, manifest, options, active, last, batch, sync, _locks: locks }
+    }
+
+    /// A topic's number.
+    pub fn topic(&self, name: &str) -> Option<TopicIndex> {
+        self.shard.topic(name)
+    }
+
+    /// Last offset put or skipped, uncommitted ones included.
+    pub fn position(&self, topic: TopicIndex) -> Option<i64> {
+        let position = self.last.positions.get(usize::from(topic.0))?;
+        (position.offset >= 0).then_some(position.offset)
+    }
+
+    /// Ingest time of the topic, ms; 0 if none.
+    pub fn ingest_time_ms(&self, topic: TopicIndex) -> i64 {
+        self.last.positions.get(usize::from(topic.0)).map_or(0, |position| position.ingest_time_ms)
+    }
+
+    /// Adds a data point to the batch and says what it is to its key. Reads see it after `commit`.
+    ///
+    /// # Errors
+    /// `Invalid` and `UnknownTopic` are mistakes of the caller and change nothing; `Damaged` if what the key has cannot
+    /// be read, which stops the shard.
+    pub fn put(&mut self, put: &Put<'_>) -> Result<Outcome, WriteError> {
+        self.shard.poison.check()?;
+        check(put)?;
+        if self.batch.buffer.len() + put.payload.len() > MAX_BATCH {
+            return Err(WriteError::Invalid("the batch is full: commit it first"));
+        }
+        if put.offset <= self.topic_position(put.topic)?.offset && !planted::replays() {
+            return Ok(Outcome::Replayed);
+        }
+        let outcome = self.apply(put).map_err(|error| {
+            self.shard.poison.set(format!("what a key has cannot be read: {error}"));
+            WriteError::Damaged(error)
+        })?;
+        self.advance(put.topic, put.offset, put.ingest_time_ms);
+        Ok(outcome)
+    }
+
+    /// Advances the position past an offset that holds no data point for this shard. At or below it, does nothing.
+    ///
+    /// # Errors
+    /// As for `put`.
+    pub fn skip(&mut self, topic: TopicIndex, offset: i64, ingest_time_ms: i64) -> Result<(), WriteError> {
+        self.shard.poison.check()?;
+        if offset > self.topic_position(topic)?.offset {
+            self.advance(topic, offset, ingest_time_ms);
+        }
+        Ok(())
+    }
+
+    /// Writes the batch as one frame. When it returns, reads see all of it; a sync makes it last a little later.
+    ///
+    /// # Errors
+    /// `NoSpace` keeps the batch: call it again when there is room. Any other failure stops the shard.
+    pub fn commit(&mut self) -> Result<(), WriteError> {
+        self.shard.poison.check()?;
+        if self.batch.is_empty() {
+            return Ok(());
+        }
+        self.write_frame()
+    }
+
+    /// Commits, then unlinks the oldest segments as far as all their versions have outlived expiry and allowed lateness, by
+    /// the clock (`now_ms`) and by the ingest time, so that a clock that jumps removes nothing. Keys whose current
+    /// version goes with them are forgotten.
+    ///
+    /// # Errors
+    /// As of `commit`; `NoSpace` also if there is no room even for a new MANIFEST. Nothing is removed then.
+    pub fn expire(&mut self, now_ms: i64) -> Result<ExpireReport, WriteError> {
+        crate::expire::expire(self, now_ms)
+    }
+
+    /// Syncs what is committed, on this thread.
+    ///
+    /// # Errors
+    /// If the sync fails, now or earlier; the shard stops.
+    pub fn sync_now(&mut self) -> Result<(), WriteError> {
+        crate::sync::sync(&self.shard)
+    }
+
+    /// Commits, syncs, notes in the MANIFEST that all is synced, and lets go of the directory.
+    ///
+    /// # Errors
+    /// As of `commit` and `sync_now`; the directory is let go of all the same.
+    pub fn close(mut self) -> Result<(), WriteError> {
+        self.commit()?;
+        self.sync_now()?;
+        self.store_manifest(|_| ())
+    }
+
+    /// Bytes of the batch.
+    pub fn pending_bytes(&self) -> u64 {
+        if self.batch.is_empty() { 0 } else { self.batch.buffer.len() as u64 }
+    }
+
+    fn topic_position(&self, topic: TopicIndex) -> Result<&Position, WriteError> {
+        self.last.positions.get(usize::from(topic.0)).ok_or(WriteError::UnknownTopic(topic))
+    }
+
+    fn advance(&mut self, topic: TopicIndex, offset: i64, ingest_time_ms: i64) {
+        let position = &mut self.last.positions[usize::from(topic.0)];
+        position.offset = offset;
+        position.ingest_time_ms = position.ingest_time_ms.max(ingest_time_ms);
+        self.batch.advanced = true;
+    }
+
+    /// Adds a new data point to the batch.
+    fn apply(&mut self, put: &Put<'_>) -> Result<Outcome, ReadError> {
+        let entity_hash = xxh3_128(put.entity);
+        let key = Key::new(entity_hash, put.view);
+        let guard = &crossbeam_epoch::pin();
+        let known = self.batch.find(key, put.entity, put.view);
+        let state = match known {
+            Some(known) => self.batch.keys[known],
+            None => self.load(key, entity_hash, put, guard)?,
+        };
+        let rank = self.shard.rank(&put.key());
+        let late = state.head.is_some_and(|head| rank < head.rank) && !planted::reorders();
+        if late && planted::loses_late() {
+            return Ok(Outcome::Late);
+        }
+        let jump = if late { Location::NONE } else { self.jump(&state, guard)? };
+        let outcome = match late {
+            true => Outcome::Late,
+            false if self.repeats(put, &state, guard)? => Outcome::Duplicate,
+            false => Outcome::Current,
+        };
+        self.batch.append(known, state, put, batch::header(put, &state, late, jump), rank);
+        Ok(outcome)
+    }
+
+    /// What the index and the log have of a key.
+    fn load(&self, key: Key, entity_hash: u128, put: &Put<'_>, guard: &Guard) -> Result<KeyState, ReadError> {
+        let found = chain::find(&self.shard, guard, key, put.entity, put.view)?;
+        let Some(chain) = found else {
+            return Ok(KeyState::new(key, entity_hash, put.view, Slot::NONE, None, Location::NONE));
+        };
+        let header = chain.current.header;
+        let head = Head { at: chain.current.location(), rank: self.shard.rank(&header.key()), header };
+        Ok(KeyState::new(key, entity_hash, put.view, chain.slot, Some(head), chain.late))
+    }
+
+    /// Where the jump of the next current version of a key leads.
+    fn jump(&self, state: &KeyState, guard: &Guard) -> Result<Location, ReadError> {
+        let Some(head) = &state.head else { return Ok(Location::NONE) };
+        let depth = head.header.depth.saturating_add(1);
+        match jump_depth(depth) {
+            0 => Ok(Location::NONE),
+            to if to == head.header.depth => Ok(head.at),
+            // Myers: if it is not the version before, it is where the jump of that one's jump leads.
+            _ => {
+                let jumped = Location(head.header.jump);
+                // An expired record cannot be asked, but what it led to has expired as well: either pointer is dead.
+                Ok(self.header(jumped, guard)?.map_or(jumped, |header| Location(header.jump)))
+            }
+        }
+    }
+
+    fn header(&self, at: Location, guard: &Guard) -> Result<Option<RecordHeader>, ReadError> {
+        if at.is_pending() {
+            return Ok(Some(self.batch.header(at)));
+        }
+        Ok(self.shard.segments.load(guard).record(at)?.map(|record| record.header))
+    }
+
+    /// Whether a new current version says nothing the one before did not say.
+    fn repeats(&self, put: &Put<'_>, state: &KeyState, guard: &Guard) -> Result<bool, ReadError> {
+        let Some(head) = &state.head else { return Ok(false) };
+        let same = head.header.event_time_ms == put.event_time_ms
+            && head.header.kind() == put.kind
+            && head.header.payload_len as usize == put.payload.len();
+        if !same || head.at.is_pending() {
+            return Ok(same && self.batch.payload(head.at) == put.payload);
+        }
+        let Some(record) = self.shard.segments.load(guard).record(head.at)? else { return Ok(false) };
+        Ok(record.payload()? == put.payload)
+    }
+}
+
+impl Drop for ShardWriter {
+    fn drop(&mut self) {
+        self.sync.unregister(&self.shard);
+    }
+}
+
+/// Whether the format can hold it.
+fn check(put: &Put<'_>) -> Result<(), WriteError> {
+    let why = match put {
+        _ if put.entity.is_empty() => "the entity id is empty",
+        _ if put.entity.len() > 255 => "the entity id is longer than 255 bytes",
+        _ if put.offset < 0 => "the offset is negative",
+        _ if put.payload.len() > MAX_PAYLOAD => "the payload is longer than 1 GiB",
+        _ if put.kind == Kind::Tombstone && !put.payload.is_empty() => "a tombstone has no payload",
+        _ => return Ok(()),
+    };
+    Err(WriteError::Invalid(why))
+}
+
+const MAX_PAYLOAD: usize = 1 << 30;
+/// Places in a batch are counted with 32 bits.
+const MAX_BATCH: usize = 3 << 30;

@@ -1,0 +1,11 @@
+//! Tests of the storage engine through its public API, against a model of a few lines.
+
+mod bad_files;
+mod basics;
+mod inspection;
+mod model;
+#[cfg(feature = "planted-bugs")]
+mod planted;
+mod promises;
+mod random;
+mod store;
