@@ -11,6 +11,7 @@
 //! ```
 
 mod chain;
+pub mod codec;
 mod digest;
 mod disk;
 mod error;

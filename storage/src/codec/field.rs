@@ -1,0 +1,160 @@
+//! One field of a stored payload: the choices are followed from block to block, and only the field's own slots are
+//! read. Called by typed reads. As with decoding, wrong stored bytes give nothing or wrong text, never a panic.
+
+use super::bind::{Binding, Mark, What};
+use super::decode::{Parts, Passed, Printer, Walk};
+use super::generation::Generation;
+use super::graph::{Graph, Step};
+use super::slot::PRINT_SLACK;
+use super::tail::TailReader;
+use super::zstd::MAX_RAW;
+
+/// Where the field is, as far as is known.
+#[derive(Clone, Copy)]
+enum Found<'a> {
+    Nothing,
+    /// A scalar in the next block's first slot.
+    Next,
+    Scalar(Passed<'a>, &'a Step),
+    /// A container that starts in the block that `walk` passes next, at a mark, and its end, if it was seen.
+    Container {
+        walk: Walk<'a>,
+        start: Mark,
+        end: Option<(usize, Mark)>,
+    },
+}
+
+/// Appends the raw JSON text at path number `path` of `binding` in a payload stored by shape, and returns it. Nothing if
+/// the payload has no such path, if `stored` is damaged, or if `binding` is not of this generation.
+pub fn field<'o>(
+    generation: &Generation,
+    binding: &Binding,
+    stored: &[u8],
+    path: usize,
+    out: &'o mut Vec<u8>,
+) -> Option<&'o [u8]> {
+    if binding.generation() != generation.number() {
+        return None;
+    }
+    let start = out.len();
+    let parts = Parts::split(stored)?;
+    let graph = generation.graph();
+    let written = match find(graph, binding, &parts, path)? {
+        Found::Nothing | Found::Next => None,
+        Found::Scalar(passed, step) => scalar(generation, &parts, &passed, step, out),
+        Found::Container { walk, start, end } => container(generation, &parts, walk, start, end?, out),
+    };
+    if written.is_none() {
+        out.truncate(start);
+    }
+    written?;
+    out.get(start..)
+}
+
+/// Walks as long as the path may come (again).
+#[inline(always)]
+fn find<'a>(graph: &'a Graph, binding: &Binding, parts: &'a Parts<'_>, path: usize) -> Option<Found<'a>> {
+    let mut found = Found::Nothing;
+    let mut walk = Walk::new(graph, parts.bits);
+    loop {
+        let before = walk;
+        if !matches!(found, Found::Next) && walk.block().is_none_or(|block| !binding.reaches(path, block)) {
+            return Some(found);
+        }
+        let Some(passed) = walk.next() else { return Some(found) };
+        let passed = passed?;
+        let steps = graph.steps(passed.block);
+        if matches!(found, Found::Next) {
+            found = Found::Scalar(passed, steps.first()?);
+        }
+        for mark in binding.marks(passed.number).iter().filter(|mark| mark.path as usize == path) {
+            if mark.slots as usize == steps.len() && mark.branch != passed.choice {
+                continue;
+            }
+            match mark.what {
+                What::Forget => found = Found::Nothing,
+                What::Start => found = Found::Container { walk: before, start: *mark, end: None },
+                What::Scalar => {
+                    found =
+                        steps.get(mark.slots as usize).map_or(Found::Next, |step| Found::Scalar(passed, step))
+                }
+                What::End => {
+                    if let Found::Container { end, .. } = &mut found {
+                        *end = Some((before.blocks(), *mark));
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn scalar(
+    generation: &Generation,
+    parts: &Parts<'_>,
+    passed: &Passed<'_>,
+    step: &Step,
+    out: &mut Vec<u8>,
+) -> Option<()> {
+    let start = out.len();
+    out.resize(start + step.longest + PRINT_SLACK, 0);
+    let length = step.slot.print(parts.bits, passed.at + step.at as usize, &mut out[start..])?;
+    out.truncate(start + length);
+    if length == 0 {
+        let number = passed.slots + u64::from(step.number);
+        let tail = parts.tail(generation)?;
+        step.slot.print_escape(TailReader::new(&tail).find(number)?, generation.symbols(), out)?;
+    }
+    Some(())
+}
+
+/// Prints from the piece the container starts in to the piece it ends in, and cuts what is around it.
+fn container(
+    generation: &Generation,
+    parts: &Parts<'_>,
+    mut walk: Walk<'_>,
+    start: Mark,
+    (last, end): (usize, Mark),
+    out: &mut Vec<u8>,
+) -> Option<()> {
+    let from = out.len();
+    let graph = generation.graph();
+    let tail = parts.tail(generation)?;
+    let mut printer = Printer::new(generation, parts.bits, &tail, out);
+    if !tail.is_empty() {
+        let steps = u64::from(start.slots);
+        printer.seek(walk.slots() + steps)?;
+    }
+    let mut first = start.slots as usize;
+    let ends = loop {
+        let is_last = walk.blocks() == last;
+        let passed = walk.next()??;
+        let steps = graph.steps(passed.block);
+        let behind = if is_last { end.slots as usize } else { steps.len() };
+        for step in steps.get(first..behind)? {
+            printer.reserve(step.longest + PRINT_SLACK);
+            printer.piece(&step.piece)?;
+            printer.slot(&passed, step, PRINT_SLACK)?;
+        }
+        let piece = match steps.get(behind) {
+            Some(step) => &step.piece,
+            None => &graph.branches(passed.block).get(passed.choice as usize)?.piece,
+        };
+        printer.reserve(piece.length() + PRINT_SLACK);
+        if is_last {
+            let ends = printer.at + end.offset as usize;
+            printer.piece(piece)?;
+            break ends;
+        }
+        printer.piece(piece)?;
+        if printer.at - from > MAX_RAW {
+            return None;
+        }
+        first = 0;
+    };
+    let begins = from + start.offset as usize;
+    out.truncate(ends);
+    out.get(begins..ends)?;
+    out.drain(from..begins);
+    Some(())
+}
