@@ -10,7 +10,7 @@ use std::time::Duration;
 use forebay_storage::{ShardReader, ShardWriter};
 
 use super::lane_thread::{Halted, LaneThread};
-use super::opening::{Bounds, Job, Opened, Opening, lost};
+use super::opening::{Bounds, Files, Job, Opened, Opening, lost};
 use super::run::TopicsError;
 use super::shard::{Shard, Source};
 use crate::kafka::consumer::Place;
@@ -131,8 +131,9 @@ impl LaneThread {
         }
     }
 
-    fn opened(&mut self, partition: u32, files: Option<(ShardWriter, ShardReader)>, bounds: &[Bounds]) {
-        if let Some((writer, reader)) = files {
+    fn opened(&mut self, partition: u32, files: Option<Files>, bounds: &[Bounds]) {
+        if let Some(files) = files {
+            let (writer, reader) = *files;
             let shard = self.new_shard(partition, writer, reader, bounds);
             let at = self.shards.partition_point(|other| other.partition < partition);
             self.shards.insert(at, shard);

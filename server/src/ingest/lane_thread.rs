@@ -175,9 +175,7 @@ impl LaneThread {
                 self.run.check_soon();
             }
             Event::Disconnected(text) => self.disconnected(&text),
-            Event::Fatal(text) => {
-                self.end(format!("shut out of the consumer group: {text}; restart this server"))
-            }
+            Event::Fatal(text) => self.rejoin(&text),
             Event::Committed(outcome) => self.offsets_committed(outcome),
             Event::Warning(text) => tracing::warn!(lane, text, "Kafka"),
         }
@@ -233,8 +231,12 @@ impl LaneThread {
         }
     }
 
-    /// Consumes from every shard's own position, and nothing while ingest waits.
+    /// Consumes from every shard's own position, and nothing while ingest waits. What the group has taken back is not
+    /// this member's to consume.
     pub(super) fn consume(&mut self) {
+        if !self.upkeep.is_assigned {
+            return;
+        }
         self.must_assign = false;
         self.assigned_at = Instant::now();
         let live = self.shards.iter().filter(|_| self.pause.is_none() && !self.ended);

@@ -18,6 +18,9 @@ use crate::lane::ShardHandle;
 /// How long to rest when nothing could be done.
 const REST: Duration = Duration::from_millis(200);
 
+/// An open shard's two ends.
+pub type Files = Box<(ShardWriter, ShardReader)>;
+
 /// One shard to be opened, or only compared with its logs.
 pub struct Job {
     /// Its partition.
@@ -26,7 +29,7 @@ pub struct Job {
     pub handle: Arc<ShardHandle>,
     /// The next offset wanted of each topic, if it is open already.
     pub open_at: Option<Vec<i64>>,
-    files: Option<(ShardWriter, ShardReader)>,
+    files: Option<Files>,
 }
 
 /// How a log lies to a shard.
@@ -41,7 +44,7 @@ pub struct Bounds {
 /// What became of a job.
 pub enum Opened {
     /// It may be read on. `files` unless it was open already.
-    Open { partition: u32, files: Option<(ShardWriter, ShardReader)>, bounds: Vec<Bounds> },
+    Open { partition: u32, files: Option<Files>, bounds: Vec<Bounds> },
     /// It must not be read before a person has acted.
     Refused { partition: u32, reason: String },
 }
@@ -166,7 +169,7 @@ impl Opener {
         let (run, partition) = (&self.run, job.partition);
         let identity = run.identity(partition, facts);
         match forebay_storage::open(&run.shard_dir(partition), &identity, &run.shard_options(), &run.sync) {
-            Ok(files) => job.files = Some(files),
+            Ok(files) => job.files = Some(Box::new(files)),
             Err(error @ (OpenError::Locked { .. } | OpenError::Io { .. })) => {
                 return Err(Tried::Later(error.to_string()));
             }
@@ -204,7 +207,7 @@ impl Job {
         if let Some(open_at) = &self.open_at {
             return Some(open_at[number]).filter(|next| *next > 0);
         }
-        let (writer, _) = self.files.as_ref()?;
+        let (writer, _) = self.files.as_deref()?;
         writer.topic(topic).and_then(|index| writer.position(index)).map(|last| last + 1)
     }
 }

@@ -226,7 +226,7 @@ impl Shard {
     /// Gives the directory back and forgets the shard. `settled`: its dead letters are written, so that the frame being
     /// filled may be committed; otherwise that frame is dropped and comes again from Kafka.
     pub fn close(self, lane: &Lane, settled: bool) {
-        let result = if settled { self.writer.close() } else { Ok(drop(self.writer)) };
+        let result = if settled { self.writer.close() } else { Ok(()) };
         if let Err(error) = result {
             let (lane, partition) = (&lane.definition.name, self.partition);
             tracing::warn!(lane, partition, %error, "shard not closed cleanly; its files recover when it is opened");
@@ -237,7 +237,7 @@ impl Shard {
         lane.withdraw(&self.handle);
     }
 
-    /// The writer and reader, for checks that must not hold up the thread.
+    /// The next offset wanted of each topic.
     pub fn positions(&self) -> Vec<i64> {
         (0..self.topics.len()).map(|topic| self.next_offset(topic)).collect()
     }

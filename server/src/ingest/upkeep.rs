@@ -103,9 +103,6 @@ impl LaneThread {
     }
 
     fn expire(&mut self) {
-        if !self.letters.is_settled() {
-            return;
-        }
         let now_ms = self.run.clock.now_ms();
         let mut at = 0;
         while at < self.shards.len() {

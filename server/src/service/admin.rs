@@ -62,7 +62,8 @@ impl AdminService {
     fn reload(&self, dry_run: bool) -> Result<Vec<String>, Status> {
         let _one_at_a_time = self.reloading.lock();
         let path = &self.context.config.server.definitions;
-        let new = definitions::load(path).map_err(|errors| Status::failed_precondition(errors.to_string()))?;
+        let new =
+            definitions::load(path).map_err(|errors| Status::failed_precondition(errors.to_string()))?;
         let old = self.context.definitions.load();
         let changes = definitions::compatible(&old, &new)
             .map_err(|reasons| Status::failed_precondition(reasons.join("\n")))?;
