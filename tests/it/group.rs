@@ -10,7 +10,8 @@ use forebay_tests::{
 
 const PARTITIONS: i32 = 4;
 
-async fn second(bed: &Bed) -> Server {
+/// A second server of a bed's group, with files of its own.
+pub async fn second(bed: &Bed) -> Server {
     let dir = forebay_tests::run_dir().join(format!("{}-two", bed.namespace));
     let more = "[server]\ninstance = \"two\"\n";
     ServerConfig::write(&dir, &bed.kafka.bootstrap, &bed.namespace, &bed.definitions, more).start().await
@@ -23,7 +24,8 @@ async fn ready(client: &Connection) -> anyhow::Result<Vec<u32>> {
     Ok(shards.filter(|shard| shard.state() == ShardState::Ready).map(|shard| shard.partition).collect())
 }
 
-async fn shared_out(one: &Connection, two: &Connection) -> (Vec<u32>, Vec<u32>) {
+/// Waits until both have two shards READY, and says which.
+pub async fn shared_out(one: &Connection, two: &Connection) -> (Vec<u32>, Vec<u32>) {
     eventually("both have half", || async {
         let (a, b) = (ready(one).await?, ready(two).await?);
         ensure!(a.len() == 2 && b.len() == 2 && a.iter().all(|p| !b.contains(p)), "{a:?} {b:?}");

@@ -54,6 +54,8 @@ impl Crash {
         if let Some(plant) = self.planted {
             let binary = tokio::task::spawn_blocking(|| build_binary("forebay-planted", "planted-bugs"));
             bed = bed.binary(binary.await.expect("built")).env("FOREBAY_PLANT", plant);
+            // The bug strikes every few frames of a shard: there must be many.
+            bed = bed.config("[ingest]\nbatch_max = 50\n");
         }
         let (config, kafka, namespace, toml) = bed.prepare().await;
         let (count, prefix) = (self.points.to_string(), format!("{namespace}."));
@@ -162,5 +164,5 @@ async fn the_kill_harness_catches_a_dropped_frame() {
     let crash = Crash { name: "planted", points: 30_000, kills: 3, planted: Some("drop_frame") };
     let found = crash.run().await;
     assert!(!found.is_empty(), "a frame was dropped, and nobody noticed");
-    println!("found, as it should be: {}", found[0]);
+    println!("{} found, as it should be: {}", found.len(), found[0]);
 }

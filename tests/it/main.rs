@@ -8,6 +8,7 @@ mod bad_setup;
 mod bad_wire;
 mod broker;
 mod cli;
+mod client;
 mod dlq;
 mod first_use;
 mod group;

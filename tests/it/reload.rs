@@ -96,6 +96,6 @@ async fn bad_65_an_incompatible_reload_is_refused_as_a_whole() {
     }
     write(&bed, "not = [toml");
     let status = reload(&bed, false).await.expect_err("not TOML");
-    assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");
+    assert_eq!(status.code(), Code::FailedPrecondition, "{status:?}");
     assert_eq!(bed.get("points", b"k").await.status, Status::Present);
 }
