@@ -2,7 +2,7 @@
 //! tests of what a server does with input no client would send.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
 use bytes::{Buf, BufMut};
@@ -63,6 +63,10 @@ pub async fn call(channel: &Channel, path: &str, message: Vec<u8>) -> Result<Vec
 
 /// Writes bytes to a port, ends the writing side and reads what comes back until the other side is done with it.
 pub async fn throw(address: &str, bytes: Vec<u8>) -> Vec<u8> {
+    exchange(address, bytes, true).await
+}
+
+async fn exchange(address: &str, bytes: Vec<u8>, hang_up: bool) -> Vec<u8> {
     let address = address.to_owned();
     let throw = move || -> std::io::Result<Vec<u8>> {
         let mut socket = TcpStream::connect(address)?;
@@ -70,7 +74,7 @@ pub async fn throw(address: &str, bytes: Vec<u8>) -> Vec<u8> {
         socket.set_write_timeout(Some(Duration::from_secs(20)))?;
         let mut answer = Vec::new();
         // The server may hang up in the middle: that is an answer too.
-        if socket.write_all(&bytes).is_ok() && socket.shutdown(std::net::Shutdown::Write).is_ok() {
+        if socket.write_all(&bytes).is_ok() && (!hang_up || socket.shutdown(Shutdown::Write).is_ok()) {
             socket.read_to_end(&mut answer).ok();
         }
         Ok(answer)
@@ -82,7 +86,7 @@ pub async fn throw(address: &str, bytes: Vec<u8>) -> Vec<u8> {
 pub async fn http(address: &str, method: &str, path: &str) -> (u16, String) {
     let request =
         format!("{method} {path} HTTP/1.1\r\nHost: it\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
-    let answer = String::from_utf8_lossy(&throw(address, request.into_bytes()).await).into_owned();
+    let answer = String::from_utf8_lossy(&exchange(address, request.into_bytes(), false).await).into_owned();
     let code = answer.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or(0);
     (code, answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default())
 }
