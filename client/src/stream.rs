@@ -1,5 +1,5 @@
 //! Reads over bidirectional streams: many requests in flight without a round trip each. One stream per server, opened
-//! when first needed; a broken stream fails what is pending on it with a clear error, and the handle does not reconnect.
+//! when first needed; a broken stream fails what is pending on it with a clear error, and the next request opens another.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -72,7 +72,10 @@ impl StreamHandle {
 
     fn pipe(&self, server: usize) -> Arc<Pipe> {
         let mut pipe = self.pipes[server].lock();
-        pipe.get_or_insert_with(|| Pipe::open(self.inner.clone(), server)).clone()
+        match &*pipe {
+            Some(open) if !open.pending.has_ended() => open.clone(),
+            _ => pipe.insert(Pipe::open(self.inner.clone(), server)).clone(),
+        }
     }
 }
 
@@ -159,6 +162,10 @@ impl Pending {
         let (complete, answer) = oneshot::channel();
         waiting.by_id.insert(id, complete);
         Ok(answer)
+    }
+
+    fn has_ended(&self) -> bool {
+        self.0.lock().ended.is_some()
     }
 
     fn complete(&self, id: u64, answer: Answer) {

@@ -108,8 +108,6 @@ pub struct TopicProgress {
     pub index: Option<TopicIndex>,
     /// Offset the next message in the log will have; -1 until known.
     pub end_offset: AtomicI64,
-    /// Last offset known not to hold a data point for us (transaction markers, compacted gaps at the end); -1: none.
-    pub passed_offset: AtomicI64,
 }
 
 impl Lane {
@@ -201,8 +199,7 @@ struct TopicTimes {
 impl TopicProgress {
     /// Nothing known yet.
     pub fn new(name: String, index: Option<TopicIndex>) -> Self {
-        let unknown = || AtomicI64::new(-1);
-        TopicProgress { name, index, end_offset: unknown(), passed_offset: unknown() }
+        TopicProgress { name, index, end_offset: AtomicI64::new(-1) }
     }
 }
 
@@ -321,20 +318,18 @@ impl ShardHandle {
     /// The last offset of a topic that reads see, -1 if none: `topic` indexes `self.topics`.
     pub fn applied_offset(&self, topic: usize) -> i64 {
         let progress = &self.topics[topic];
-        let applied = match (&self.reader, progress.index) {
+        match (&self.reader, progress.index) {
             (Some(reader), Some(index)) => reader.applied(index).unwrap_or(-1),
             _ => -1,
-        };
-        applied.max(progress.passed_offset.load(Ordering::Acquire))
+        }
     }
 
     /// The last offset of a topic known to be on stable storage, -1 if none.
     pub fn durable_offset(&self, topic: usize) -> i64 {
-        let (Some(reader), Some(index)) = (&self.reader, self.topics[topic].index) else { return -1 };
-        // Durable first: what is applied may grow between the two.
-        let (durable, applied) = (reader.durable(index), reader.applied(index));
-        // What was passed over after the last record needs no storing.
-        if durable == applied { self.applied_offset(topic) } else { durable.unwrap_or(-1) }
+        match (&self.reader, self.topics[topic].index) {
+            (Some(reader), Some(index)) => reader.durable(index).unwrap_or(-1),
+            _ => -1,
+        }
     }
 
     /// Whether reads may see what it has: READY, or stopped by its disk after it had been READY (what is there is

@@ -89,6 +89,13 @@ pub(crate) fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), StorageFull | QuotaExceeded)
 }
 
+/// Whether an error says that the process or the machine has no descriptor, mapping or memory left to give.
+pub(crate) fn is_short(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let short = [Errno::MFILE, Errno::NFILE, Errno::NOMEM];
+    error.raw_os_error().is_some_and(|code| short.iter().any(|errno| errno.raw_os_error() == code))
+}
+
 /// Failures that tests of this crate order for one shard. Outside of them it is empty and costs nothing.
 #[derive(Debug, Default)]
 pub(crate) struct Faults {

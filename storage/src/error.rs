@@ -140,8 +140,10 @@ pub enum WriteError {
     /// A write or a sync failed earlier: the shard serves reads, never advances, and must be reopened.
     #[error("the shard stopped after a failure and must be reopened: {0}")]
     Poisoned(String),
-    /// No room for the next segment. Nothing is lost: the batch is kept, and the same call may be made again.
-    #[error("no room on disk for another segment ({path}); it is tried again when asked")]
+    /// No room for the next segment: disk, file descriptors or memory. Nothing is lost: the batch is kept, and the same
+    /// call may be made again.
+    #[error("no room for another segment ({path}): the disk is full, or descriptors or memory are used up; it is \
+         tried again when asked")]
     NoSpace {
         /// The segment that could not be made.
         path: PathBuf,

@@ -139,7 +139,12 @@ impl Manifest {
             });
         }
         identity.topics.iter().try_for_each(|topic| self.adopt_topic(&dir, topic))?;
-        identity.views.iter().try_for_each(|(id, now)| self.adopt_view(&dir, *id, now))
+        self.adopt_views(&dir, &identity.views)
+    }
+
+    /// Checks that no view id names another view than before, and takes up new ones.
+    pub fn adopt_views(&mut self, dir: &Path, views: &BTreeMap<u16, String>) -> Result<(), OpenError> {
+        views.iter().try_for_each(|(id, now)| self.adopt_view(dir, *id, now))
     }
 
     fn adopt_topic(&mut self, dir: &Path, now: &TopicLog) -> Result<(), OpenError> {

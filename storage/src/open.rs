@@ -36,7 +36,8 @@ pub fn open(
     let stored = if new && is_new(dir)? { None } else { Some(Manifest::load(dir)?) };
     let mut manifest = stored.clone().unwrap_or_else(|| Manifest::new(identity));
     manifest.adopt(dir, identity)?;
-    let recovered = recover::read(dir, &manifest, stored.as_ref().map_or(0, |stored| stored.topics.len()))?;
+    let stored_topics = stored.as_ref().map_or(0, |stored| stored.topics.len());
+    let recovered = recover::read(dir, &manifest, stored_topics)?;
     let recovered = recovered.repair(dir, &mut manifest)?;
     if stored.as_ref() != Some(&manifest) {
         manifest.store(dir).map_err(OpenError::io(&dir.join(manifest::NAME)))?;
@@ -44,7 +45,8 @@ pub fn open(
     let recover::Repaired { index, segments, active, last } = recovered;
     let shard = Arc::new(Shard::new(dir.to_path_buf(), &manifest, index, segments, &last));
     let reader = ShardReader { shard: shard.clone() };
-    let writer = ShardWriter::new(shard, manifest, options.clone(), active, last, sync.clone(), locks);
+    let writer =
+        ShardWriter::new(shard, manifest, options.clone(), active, last, sync.clone(), locks, stored_topics);
     Ok((writer, reader))
 }
 

@@ -71,7 +71,7 @@ impl Shard {
             applied: Positions::new(&last.positions),
             durable: Positions::new(&last.positions),
             durable_sequence: AtomicU64::new(last.sequence),
-            durable_segment: AtomicU32::new(manifest.last_segment),
+            durable_segment: AtomicU32::new(last.segment),
             unsynced: parking_lot::Mutex::new(Unsynced::new(topics.len())),
             sync_turn: parking_lot::Mutex::new(()),
             poison: Poison::default(),
@@ -117,6 +117,8 @@ pub(crate) struct Last {
     pub sequence: u64,
     /// Its `head_sum`.
     pub sum: u64,
+    /// The segment it is in, 0 without one.
+    pub segment: u32,
     /// By topic number.
     pub positions: Vec<Position>,
 }

@@ -25,6 +25,9 @@ pub struct Args {
     /// The configuration file
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
+    /// Listen on other addresses than loopback without TLS, as server.insecure = true does
+    #[arg(long)]
+    insecure: bool,
     /// Logs as JSON lines
     #[arg(long)]
     log_json: bool,
@@ -32,7 +35,7 @@ pub struct Args {
 
 pub fn run(args: Args) -> anyhow::Result<()> {
     check_cpu()?;
-    let config = sources::config(&args.config)?;
+    let config = sources::config_with(&args.config, &overrides(args.insecure))?;
     start_log(args.log_json);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
@@ -47,9 +50,17 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         tracing::info!("{name}: stopping; once more to stop at once");
         tokio::select! {
             outcome = running.stop() => outcome,
-            name = signals.next() => anyhow::bail!("{name} again: stopped at once"),
+            name = signals.next() => {
+                tracing::warn!("{name} again: stopped at once; the next start recovers from the files");
+                // What is still being stopped holds threads that would be waited for.
+                std::process::exit(1)
+            }
         }
     })
+}
+
+fn overrides(insecure: bool) -> Vec<(&'static str, &'static str)> {
+    insecure.then_some(("FOREBAY_SERVER_INSECURE", "true")).into_iter().collect()
 }
 
 /// The binary is built for x86-64-v3; on an older CPU it would die of an illegal instruction some time later.
@@ -83,7 +94,7 @@ fn missing_features() -> Vec<&'static str> {
 }
 
 fn start_log(json: bool) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,rdkafka=off"));
     let colours = std::io::stderr().is_terminal();
     let log =
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);

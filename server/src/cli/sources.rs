@@ -9,7 +9,13 @@ use crate::definitions::{self, Definitions};
 
 /// The configuration, with the environment's overrides.
 pub fn config(path: &Path) -> Result<Config, BadInput> {
-    Config::load(path).map_err(|errors| BadInput(errors.to_string()))
+    config_with(path, &[])
+}
+
+/// The configuration, with the environment's overrides and, over those, the command line's, named as there.
+pub fn config_with(path: &Path, overrides: &[(&str, &str)]) -> Result<Config, BadInput> {
+    let overrides = overrides.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    Config::load_with(path, overrides).map_err(|errors| BadInput(errors.to_string()))
 }
 
 /// The definitions of a file or directory.

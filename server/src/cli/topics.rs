@@ -56,10 +56,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let admin: AdminClient<DefaultClientContext> =
         crate::kafka::producer_config(&config.kafka).create().context("the Kafka settings")?;
     let wanted = wanted(&definitions, args.partitions);
-    let topics: Vec<_> = wanted
-        .iter()
-        .map(|(name, partitions)| NewTopic::new(name, *partitions, TopicReplication::Fixed(args.replication)))
-        .collect();
+    let topics: Vec<_> = wanted.iter().map(|wanted| wanted.new_topic(args.replication)).collect();
     let options = AdminOptions::new().operation_timeout(Some(TIMEOUT)).request_timeout(Some(TIMEOUT));
     let created = admin.create_topics(&topics, &options).await;
     let created = created.with_context(|| format!("Kafka at {}", config.kafka.bootstrap))?;
@@ -74,13 +71,32 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     print(&outcomes, args.json)
 }
 
-/// Every topic once, with its number of partitions; a dead-letter topic needs one.
-fn wanted(definitions: &Definitions, partitions: i32) -> Vec<(String, i32)> {
-    let mut wanted: Vec<(String, i32)> = Vec::new();
+/// A topic to be created.
+struct Wanted {
+    name: String,
+    partitions: i32,
+    dead_letters: bool,
+}
+
+impl Wanted {
+    fn new_topic(&self, replication: i32) -> NewTopic<'_> {
+        let topic = NewTopic::new(&self.name, self.partitions, TopicReplication::Fixed(replication));
+        match self.dead_letters {
+            true => topic.set("max.message.bytes", crate::kafka::DEAD_LETTER_MAX_BYTES),
+            false => topic,
+        }
+    }
+}
+
+/// Every topic once; a dead-letter topic needs one partition.
+fn wanted(definitions: &Definitions, partitions: i32) -> Vec<Wanted> {
+    let mut wanted: Vec<Wanted> = Vec::new();
     for lane in &definitions.lanes {
-        let topics = lane.topics.iter().map(|topic| (topic.name.clone(), partitions));
-        for topic in topics.chain([(lane.dead_letter_topic.clone(), 1)]) {
-            if wanted.iter().all(|(name, _)| *name != topic.0) {
+        let sources = lane.topics.iter();
+        let sources = sources.map(|topic| Wanted { name: topic.name.clone(), partitions, dead_letters: false });
+        let dead = Wanted { name: lane.dead_letter_topic.clone(), partitions: 1, dead_letters: true };
+        for topic in sources.chain([dead]) {
+            if wanted.iter().all(|other| other.name != topic.name) {
                 wanted.push(topic);
             }
         }

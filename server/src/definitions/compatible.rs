@@ -77,13 +77,16 @@ fn what_differs(old: &LaneDefinition, new: &LaneDefinition) -> String {
 }
 
 fn views(old: &Definitions, new: &Definitions, found: &mut Found) {
-    let by_id: HashMap<u16, &View> = old.views.iter().map(|view| (view.id, view.as_ref())).collect();
+    let retired = old.retired.iter().map(|(id, name)| (*id, name.as_str()));
+    let taken: HashMap<u16, &str> =
+        retired.chain(old.views.iter().map(|view| (view.id, view.name.as_str()))).collect();
     for view in &new.views {
-        match (old.view(&view.name), by_id.get(&view.id)) {
+        // A view that comes back under the id it had is the same view.
+        match (old.view(&view.name), taken.get(&view.id).filter(|name| **name != view.name)) {
             (Ok(before), _) => same_view(before, view, found),
             (Err(_), Some(before)) => found.reasons.push(format!(
                 "view \"{}\" takes id {}, which is in the stored records of view \"{}\": give it an id of its own",
-                view.name, view.id, before.name
+                view.name, view.id, before
             )),
             (Err(_), None) => found.changes.push(format!("view \"{}\" is new", view.name)),
         }

@@ -22,6 +22,14 @@ fn unknown<'a>(kind: &str, name: &str, known: impl IntoIterator<Item = &'a str>)
 }
 
 impl Definitions {
+    /// These definitions, taking the place of others: the ids of views that are gone stay taken.
+    pub fn after(mut self, old: &Definitions) -> Definitions {
+        let before = old.retired.iter().map(|(id, name)| (*id, name.clone()));
+        let all = before.chain(old.views.iter().map(|view| (view.id, view.name.clone())));
+        self.retired = all.filter(|(id, _)| self.views.iter().all(|view| view.id != *id)).collect();
+        self
+    }
+
     /// A view by name.
     pub fn view(&self, name: &str) -> Result<&Arc<View>, Unknown> {
         let found = self.view_by_name.get(name).map(|at| &self.views[*at]);

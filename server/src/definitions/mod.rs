@@ -11,7 +11,7 @@ mod lookup;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 pub use compatible::compatible;
@@ -36,6 +36,9 @@ pub struct Definitions {
     pub services: Vec<Arc<FeatureService>>,
     /// Index into `views` by view name.
     pub view_by_name: HashMap<String, usize>,
+    /// Ids of views that definitions in force before these had, and these have not, with those views' names: their
+    /// records may still be stored, so the ids are not free.
+    pub retired: BTreeMap<u16, String>,
 }
 
 /// A set of views that share partitioning, threads, memory and disk: the unit of isolation.

@@ -41,7 +41,9 @@ impl LaneThread {
         if batch.is_empty() {
             return;
         }
-        self.routes.refresh();
+        if self.routes.refresh() {
+            self.adopt_views();
+        }
         self.upkeep.heard();
         let mut home = Home::default();
         for step in batch.drain(..) {
@@ -56,6 +58,23 @@ impl LaneThread {
             }
         }
         self.settle_and_commit();
+    }
+
+    /// Has every shard note what the view ids mean now, before the first record under a new one. A shard that has records
+    /// under an id of another view stops.
+    fn adopt_views(&mut self) {
+        let views = self.routes.fingerprints();
+        let mut at = 0;
+        while at < self.shards.len() {
+            match self.shards[at].adopt_views(&views) {
+                Ok(()) => at += 1,
+                Err(error) => {
+                    let shard = self.shards.remove(at);
+                    self.halt(shard, error.to_string());
+                    self.consume();
+                }
+            }
+        }
     }
 
     fn message(&mut self, message: &RawMessage, home: &mut Home) -> Result<(), Stop> {

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use rdkafka::ClientConfig;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
 
@@ -170,7 +170,12 @@ impl DeadLetters {
             self.failures += 1;
             self.unsent.insert(number);
             self.rest_until = Instant::now() + RETRY_AFTER;
-            self.trouble = Some(error.to_string());
+            self.trouble = Some(match error.rdkafka_error_code() {
+                Some(RDKafkaErrorCode::MessageSizeTooLarge) => {
+                    format!("{error}; raise its max.message.bytes, as `forebay topics create` would have set it")
+                }
+                _ => error.to_string(),
+            });
         }
     }
 

@@ -202,13 +202,15 @@ impl Opener {
 }
 
 impl Job {
-    /// The next offset wanted of a topic; absent if none was ever taken.
+    /// The next offset wanted of a topic; absent if the topic is new to the shard, which then begins where its log does.
     fn next_offset(&self, number: usize, topic: &str) -> Option<i64> {
         if let Some(open_at) = &self.open_at {
-            return Some(open_at[number]).filter(|next| *next > 0);
+            return Some(open_at[number]);
         }
         let (writer, _) = self.files.as_deref()?;
-        writer.topic(topic).and_then(|index| writer.position(index)).map(|last| last + 1)
+        let index = writer.topic(topic)?;
+        let last = writer.position(index).or(writer.knew(index).then_some(-1));
+        last.map(|last| last + 1)
     }
 }
 

@@ -22,12 +22,19 @@ impl Routes {
         Routes { shared, lane, taken_from, by_topic }
     }
 
-    /// Takes up the definitions in force if they are others. To be called between batches.
-    pub fn refresh(&mut self) {
-        if !Arc::ptr_eq(&self.shared.load(), &self.taken_from) {
+    /// Takes up the definitions in force; whether they are others than before. To be called between batches.
+    pub fn refresh(&mut self) -> bool {
+        let changed = !Arc::ptr_eq(&self.shared.load(), &self.taken_from);
+        if changed {
             self.taken_from = self.shared.load_full();
             self.by_topic = views_by_topic(&self.taken_from, &self.lane);
         }
+        changed
+    }
+
+    /// What the lane's view ids mean by the definitions taken up last.
+    pub fn fingerprints(&self) -> BTreeMap<u16, String> {
+        fingerprints(&self.taken_from, &self.lane)
     }
 
     /// The views that the lane's topic number `topic` feeds.

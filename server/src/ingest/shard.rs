@@ -1,11 +1,12 @@
 //! One shard as the ingest thread that owns it sees it: the writer, the tally of the frame being filled, and the face it
 //! shows to everyone else. Knows storage and the lane; knows no consumer.
 
+use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use forebay_storage::{Outcome, Put, ShardReader, ShardWriter, TopicIndex, WriteError};
+use forebay_storage::{OpenError, Outcome, Put, ShardReader, ShardWriter, TopicIndex, WriteError};
 
 use super::decode::DataPoint;
 use crate::lane::{Counters, Lane, ShardHandle, ShardState};
@@ -132,6 +133,11 @@ impl Shard {
     fn stepped(&mut self, topic: usize, now_ms: i64) {
         self.pending.steps += 1;
         self.pending.newest_timestamp_ms[topic] = now_ms;
+    }
+
+    /// Notes in its files what view ids mean.
+    pub fn adopt_views(&mut self, views: &BTreeMap<u16, String>) -> Result<(), OpenError> {
+        self.writer.adopt_views(views)
     }
 
     /// Bytes of the frame being filled.

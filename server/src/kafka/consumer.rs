@@ -15,7 +15,7 @@ use super::ffi::{self, EventQueue, Polled};
 pub use super::ffi::{Place, RawMessage};
 use super::{ClientLog, Consumer};
 
-/// A member of a consumer group; messages keep its client alive.
+/// A member of a consumer group. Messages live in its client's memory: let go of them before it is closed.
 pub struct Member {
     // Before the consumer: the queue's reference is released first.
     queue: EventQueue,

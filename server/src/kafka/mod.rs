@@ -43,6 +43,10 @@ impl ClientContext for ClientLog {
 
 impl ConsumerContext for ClientLog {}
 
+/// `max.message.bytes` of a dead-letter topic created here: room for the largest record a topic is likely to allow, with
+/// the headers that say why it is a dead letter.
+pub const DEAD_LETTER_MAX_BYTES: &str = "17825792";
+
 /// Settings of every client: how to reach the brokers, and how fast to come back to them.
 fn client_config(kafka: &KafkaConfig) -> ClientConfig {
     let mut config = ClientConfig::new();

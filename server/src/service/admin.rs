@@ -15,7 +15,6 @@ use tonic::{Request, Response, Status};
 use super::errors::invalid;
 use super::{Context, request};
 use crate::definitions::{self, Definitions, FeatureService, Field, LaneDefinition, Partitioner, View};
-use crate::json::typed::Cell;
 use crate::lane::{Counters, Lane, ShardHandle, ShardState};
 
 /// Answers Admin calls.
@@ -68,7 +67,7 @@ impl AdminService {
         let changes = definitions::compatible(&old, &new)
             .map_err(|reasons| Status::failed_precondition(reasons.join("\n")))?;
         if !dry_run && !changes.is_empty() {
-            self.context.definitions.store(Arc::new(new));
+            self.context.definitions.store(Arc::new(new.after(&old)));
             tracing::info!(?changes, "definitions reloaded");
         }
         Ok(changes)
@@ -187,18 +186,7 @@ fn field_description(field: &Field) -> FieldDescription {
         name: field.name.clone(),
         path: field.path.join("."),
         r#type: field.field_type.as_str().into(),
-        default_json: field.default.as_ref().map(json_text).unwrap_or_default(),
-    }
-}
-
-fn json_text(cell: &Cell<'_>) -> String {
-    match cell {
-        Cell::Null | Cell::Invalid => "null".into(),
-        Cell::Double(number) => serde_json::Value::from(*number).to_string(),
-        Cell::Int(number) => number.to_string(),
-        Cell::Bool(value) => value.to_string(),
-        Cell::Str(text) => serde_json::Value::from(text.as_ref()).to_string(),
-        Cell::Json(text) => String::from_utf8_lossy(text).into_owned(),
+        default_json: field.default_json(),
     }
 }
 

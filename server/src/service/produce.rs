@@ -141,10 +141,17 @@ fn failure(asked: usize, written: &[Position], refused: Option<KafkaError>, pend
         message += &format!("; {pending} were not acknowledged in time and may still be written");
     }
     match refused {
+        Some(error) if written.is_empty() && is_too_large(&error) => Status::invalid_argument(format!(
+            "{message}: {error}; send a smaller data point, or raise the topic's max.message.bytes"
+        )),
         Some(error) if written.is_empty() => Status::unavailable(format!("{message}: {error}")),
         Some(error) => Status::aborted(format!("{message}: {error}")),
         None => Status::deadline_exceeded(message),
     }
+}
+
+fn is_too_large(error: &KafkaError) -> bool {
+    error.rdkafka_error_code() == Some(RDKafkaErrorCode::MessageSizeTooLarge)
 }
 
 fn positions_text(written: &[Position]) -> String {

@@ -48,7 +48,7 @@ pub(crate) struct Repaired {
 
 /// Reads the log; changes nothing. `stored_topics` is how many topics the MANIFEST had before this opening.
 pub(crate) fn read(dir: &Path, manifest: &Manifest, stored_topics: usize) -> Result<Recovered, OpenError> {
-    let last = Last { sequence: 0, sum: 0, positions: vec![Position::NONE; manifest.topics.len()] };
+    let last = Last { sequence: 0, sum: 0, segment: 0, positions: vec![Position::NONE; manifest.topics.len()] };
     let mut recovered = Recovered {
         index: Index::new(),
         segments: Vec::new(),
@@ -154,6 +154,7 @@ impl Recovered {
         }
         copy_positions(footer.positions(), &mut self.last.positions);
         (self.last.sequence, self.last.sum) = (footer.summary.last_sequence, footer.summary.last_sum);
+        self.last.segment = segment.number;
         let positions = self.last.positions.clone();
         let (segment, tail) = (segment.clone(), footer.summary.frames_end);
         self.active = Some(Active { segment, tail, entries: footer.entries().collect(), positions });
@@ -176,6 +177,7 @@ impl Recovered {
             }
             copy_positions(frame.positions(), &mut self.last.positions);
             (self.last.sequence, self.last.sum) = (frame.header.sequence, frame.header.head_sum);
+            self.last.segment = segment.number;
             active.tail = frame.end();
         }
         active.positions.clone_from(&self.last.positions);

@@ -104,6 +104,7 @@ impl ShardWriter {
         active.tail += bytes;
         active.positions.copy_from_slice(&self.last.positions);
         (self.last.sequence, self.last.sum) = (sequence, sum);
+        self.last.segment = active.segment.number;
         self.shard.applied.publish(self.last.positions.iter().map(|position| position.offset));
         self.sync.committed(&self.shard, &active.segment, bytes, sequence, &self.last.positions);
         self.batch.clear();
@@ -186,9 +187,9 @@ impl ShardWriter {
     }
 }
 
-/// A full disk can be waited out; after anything else nobody knows what is on it.
+/// A full disk or process can be waited out; after anything else nobody knows what is on it.
 fn refusal(writer: &ShardWriter, doing: &str, path: &Path, error: io::Error) -> WriteError {
-    if disk::is_full(&error) {
+    if disk::is_full(&error) || disk::is_short(&error) {
         return WriteError::NoSpace { path: path.to_path_buf() };
     }
     writer.shard.poison.set(format!("{}: {doing} failed: {error}", path.display()))

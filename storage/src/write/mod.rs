@@ -4,6 +4,7 @@
 mod batch;
 mod commit;
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ use crossbeam_epoch::Guard;
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::chain;
-use crate::error::{ReadError, WriteError};
+use crate::error::{OpenError, ReadError, WriteError};
 use crate::index::{Key, Slot};
 use crate::log::frame::Position;
 use crate::manifest::Manifest;
@@ -36,11 +37,14 @@ pub struct ShardWriter {
     pub(crate) last: Last,
     batch: Batch,
     sync: SyncGroup,
+    /// Topics the shard had before this opening.
+    stored_topics: usize,
     /// Held for its locks.
     _locks: [File; 2],
 }
 
 impl ShardWriter {
+    #[allow(clippy::too_many_arguments, reason = "the parts of one thing, put together in one place")]
     pub(crate) fn new(
         shard: Arc<Shard>,
         manifest: Manifest,
@@ -49,15 +53,36 @@ impl ShardWriter {
         last: Last,
         sync: SyncGroup,
         locks: [File; 2],
+        stored_topics: usize,
     ) -> ShardWriter {
         sync.register(&shard);
         let batch = Batch::new(shard.topics.len());
-        ShardWriter { shard, manifest, options, active, last, batch, sync, _locks: locks }
+        ShardWriter { shard, manifest, options, active, last, batch, sync, stored_topics, _locks: locks }
     }
 
     /// A topic's number.
     pub fn topic(&self, name: &str) -> Option<TopicIndex> {
         self.shard.topic(name)
+    }
+
+    /// Whether the shard had this topic before it was opened now. One that had it and has no position of it has seen its
+    /// log from the first offset on, and nothing in it.
+    pub fn knew(&self, topic: TopicIndex) -> bool {
+        usize::from(topic.0) < self.stored_topics
+    }
+
+    /// Takes up what views ids name now, so that an id never comes to name another view's records.
+    ///
+    /// # Errors
+    /// `ViewChanged` if an id was another view's; `Io` if that cannot be stored. Nothing has changed then.
+    pub fn adopt_views(&mut self, views: &BTreeMap<u16, String>) -> Result<(), OpenError> {
+        let mut manifest = self.manifest.clone();
+        manifest.adopt_views(&self.shard.dir, views)?;
+        if manifest.views != self.manifest.views {
+            manifest.store(&self.shard.dir).map_err(OpenError::io(&self.shard.dir))?;
+            self.manifest = manifest;
+        }
+        Ok(())
     }
 
     /// Last offset put or skipped, uncommitted ones included.
