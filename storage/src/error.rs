@@ -142,8 +142,10 @@ pub enum WriteError {
     Poisoned(String),
     /// No room for the next segment: disk, file descriptors or memory. Nothing is lost: the batch is kept, and the same
     /// call may be made again.
-    #[error("no room for another segment ({path}): the disk is full, or descriptors or memory are used up; it is \
-         tried again when asked")]
+    #[error(
+        "no room for another segment ({path}): the disk is full, or descriptors or memory are used up; it is \
+         tried again when asked"
+    )]
     NoSpace {
         /// The segment that could not be made.
         path: PathBuf,

@@ -174,3 +174,17 @@ async fn bad_30_a_new_shard_begins_where_the_log_begins() {
     assert_eq!(model.versions.len(), 4);
     assert_eq!(bed.differences(&model).await, Vec::<String>::new());
 }
+
+#[tokio::test]
+async fn p14_what_came_and_went_while_the_server_was_down_is_missed_even_by_an_empty_shard() {
+    let mut bed = Bed::new("p14_empty").partitions(1).start().await;
+    bed.server.terminate().await;
+    for i in 0..10 {
+        bed.send(Record::new("points", format!("k{i}").as_bytes(), at(event_now()))).await;
+    }
+    bed.kafka.delete_records(&bed.topic("points"), 0, 6).await;
+    bed.server.restart().await;
+    bed.client = bed.server.connect().await;
+    let reason = halted(&bed.client, "main", 0).await;
+    assert!(reason.contains("offset 0 of") && reason.contains("starts at 6"), "which offsets: {reason}");
+}

@@ -89,3 +89,22 @@ async fn bad_33_dead_letter_topic_missing_and_then_there() {
     let letter = bed.dead_letter(&bad).await;
     assert_eq!(letter.value.as_deref(), Some(&b"nope"[..]));
 }
+
+#[tokio::test]
+async fn bad_33_a_letter_too_large_for_its_topic_waits_until_the_limit_is_raised() {
+    let bed = Bed::new("bad_33_size").partitions(1).start().await;
+    bed.kafka.alter_topic(&bed.topic("dlq"), &[("max.message.bytes", "1000")]).await;
+    let noise: String = (0..4000).map(|_| rand::random_range('!'..='~')).collect();
+    let bad = bed.send(Record::new("points", b"e", noise.as_str())).await;
+    let behind = bed.send(point(b"behind", event_now())).await;
+    eventually("the status says which limit it is", || async {
+        let status = bed.client.status().await?;
+        let reason = &status.lanes[0].shards[0].reason;
+        ensure!(reason.contains("max.message.bytes") && reason.contains(&bed.topic("dlq")), "{status:?}");
+        Ok(())
+    })
+    .await;
+    bed.kafka.alter_topic(&bed.topic("dlq"), &[("max.message.bytes", "100000")]).await;
+    bed.applied(std::slice::from_ref(&behind)).await;
+    assert_eq!(bed.dead_letter(&bad).await.value.as_deref(), Some(noise.as_bytes()));
+}

@@ -93,7 +93,8 @@ fn wanted(definitions: &Definitions, partitions: i32) -> Vec<Wanted> {
     let mut wanted: Vec<Wanted> = Vec::new();
     for lane in &definitions.lanes {
         let sources = lane.topics.iter();
-        let sources = sources.map(|topic| Wanted { name: topic.name.clone(), partitions, dead_letters: false });
+        let sources =
+            sources.map(|topic| Wanted { name: topic.name.clone(), partitions, dead_letters: false });
         let dead = Wanted { name: lane.dead_letter_topic.clone(), partitions: 1, dead_letters: true };
         for topic in sources.chain([dead]) {
             if wanted.iter().all(|other| other.name != topic.name) {

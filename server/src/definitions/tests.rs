@@ -285,6 +285,20 @@ fn a_reload_takes_up_additions() {
 }
 
 #[test]
+fn bad_65_an_id_stays_taken_after_its_view_is_gone() {
+    let with = defined(MINIMAL);
+    let another = MINIMAL.replace("id = 1", "id = 2").replace("\"signal\"", "\"speed\"");
+    let without = defined(&another).after(&with);
+    assert_eq!(without.retired.get(&1).map(String::as_str), Some("signal"));
+    let reused = format!("{another}{}", MINIMAL.split_at(MINIMAL.find("[[view]]").unwrap()).1)
+        .replace("\"signal\"", "\"other\"");
+    let reasons = compatible(&without, &defined(&reused)).unwrap_err();
+    assert!(reasons.iter().any(|reason| reason.contains("takes id 1")), "{reasons:?}");
+    // The view itself may come back.
+    compatible(&without, &with).unwrap();
+}
+
+#[test]
 fn a_service_version_keeps_its_features() {
     let service =
         |features: &str| format!("[[feature_service]]\nname = \"s\"\nversion = 1\nfeatures = [{features}]\n");

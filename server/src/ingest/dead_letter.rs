@@ -172,7 +172,9 @@ impl DeadLetters {
             self.rest_until = Instant::now() + RETRY_AFTER;
             self.trouble = Some(match error.rdkafka_error_code() {
                 Some(RDKafkaErrorCode::MessageSizeTooLarge) => {
-                    format!("{error}; raise its max.message.bytes, as `forebay topics create` would have set it")
+                    format!(
+                        "{error}; raise its max.message.bytes, as `forebay topics create` would have set it"
+                    )
                 }
                 _ => error.to_string(),
             });

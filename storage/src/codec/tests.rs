@@ -195,7 +195,7 @@ fn paths(texts: &[&str]) -> Vec<Vec<String>> {
 }
 
 #[test]
-fn p13_telemetry_comes_back_and_takes_a_fifth() {
+fn telemetry_comes_back_and_takes_a_fifth() {
     let (mut raw, mut kept) = (0, 0);
     for payloads in views(600) {
         let generation = train(1, &payloads[..400]);

@@ -48,7 +48,8 @@ pub(crate) struct Repaired {
 
 /// Reads the log; changes nothing. `stored_topics` is how many topics the MANIFEST had before this opening.
 pub(crate) fn read(dir: &Path, manifest: &Manifest, stored_topics: usize) -> Result<Recovered, OpenError> {
-    let last = Last { sequence: 0, sum: 0, segment: 0, positions: vec![Position::NONE; manifest.topics.len()] };
+    let last =
+        Last { sequence: 0, sum: 0, segment: 0, positions: vec![Position::NONE; manifest.topics.len()] };
     let mut recovered = Recovered {
         index: Index::new(),
         segments: Vec::new(),

@@ -1,6 +1,6 @@
 //! What one data point, a few of them, and one commit do.
 
-use forebay_storage::{HistoryRange, Outcome, ShardReader, TopicIndex, WriteError};
+use forebay_storage::{HistoryRange, OpenError, Outcome, ShardReader, TopicIndex, WriteError};
 
 use crate::model::Model;
 use crate::store::{Point, history, latest, open_at, options, point, segments, write};
@@ -29,6 +29,32 @@ fn a_value_is_read_back_after_its_commit_and_not_before() {
     assert_eq!((reader.applied(TopicIndex(0)), reader.durable(TopicIndex(0))), (Some(41), None));
     writer.sync_now().expect("a sync");
     assert_eq!(reader.durable(TopicIndex(0)), Some(41));
+}
+
+#[test]
+fn a_view_id_never_comes_to_name_another_view() {
+    let dir = crate::store::temporary();
+    let (mut writer, _) = open_at(dir.path());
+    let views = |id: u16, view: &str| [(id, view.to_owned())].into();
+    writer.adopt_views(&views(9, "new")).expect("a free id");
+    let refused = writer.adopt_views(&views(9, "other")).expect_err("the id is taken");
+    assert!(matches!(refused, OpenError::ViewChanged { id: 9, .. }), "{refused}");
+    writer.close().expect("closed");
+    // It is remembered in the files, not in the process.
+    let (mut writer, _) = open_at(dir.path());
+    writer.adopt_views(&views(9, "other")).expect_err("the id is still taken");
+    writer.adopt_views(&views(9, "new")).expect("the same view");
+}
+
+#[test]
+fn a_shard_knows_which_topics_it_had_before() {
+    let dir = crate::store::temporary();
+    let (writer, _) = open_at(dir.path());
+    assert!(!writer.knew(TopicIndex(0)));
+    writer.close().expect("closed");
+    let (writer, _) = open_at(dir.path());
+    assert!(writer.knew(TopicIndex(0)));
+    assert_eq!(writer.position(TopicIndex(0)), None);
 }
 
 #[test]
