@@ -56,7 +56,7 @@ pub async fn run(options: &Options, pairs: usize) -> anyhow::Result<Report> {
     report.data.insert("lane", json!(options.lane));
     report.data.insert("data_points", json!(stage.count));
     report.data.insert("mean_bytes", json!(bytes / stage.count.max(1)));
-    report.data.insert("stored_over_raw", json!(disk as f64 / bytes as f64));
+    report.data.insert("segments_over_raw", json!(disk as f64 / bytes as f64));
     report.data.insert("threads", json!(options.threads));
     report.data.insert("broker_cpu_us_per_data_point_raw", json!(broker_cpu[0] as f64 / stage.count as f64));
     report.data.insert("broker_cpu_us_per_data_point_ours", json!(broker_cpu[1] as f64 / stage.count as f64));
@@ -87,7 +87,7 @@ struct Ours {
 
 /// From the first applied data point seen to the last one durable, by the server's own status.
 async fn forebay(stage: &Stage, options: &Options, pair: usize) -> anyhow::Result<Ours> {
-    let config = stage.server(&format!("ingest-{pair}"), &threaded(&stage.definitions, options), "");
+    let config = stage.server(&format!("ingest-{pair}"), &stage.definitions(options.threads), "");
     let mut server = config.start().await;
     let client = server.connect().await;
     let total = stage.count;
@@ -117,22 +117,6 @@ async fn forebay(stage: &Stage, options: &Options, pair: usize) -> anyhow::Resul
 async fn finish(server: &mut Server) {
     server.terminate().await;
     std::fs::remove_dir_all(&server.config.dir).ok();
-}
-
-/// The definitions with the lane's thread count set.
-fn threaded(definitions: &str, options: &Options) -> String {
-    let mut table: toml::Table = definitions.parse().expect("the mix's definitions are TOML");
-    let lanes = table.get_mut("lane").and_then(toml::Value::as_array_mut).expect("lanes");
-    for lane in lanes.iter_mut().filter_map(toml::Value::as_table_mut) {
-        lane.insert("threads".into(), toml::Value::Integer(options.threads as i64));
-    }
-    lanes.retain(|lane| lane.get("name").and_then(toml::Value::as_str) == Some(&options.lane));
-    let name = toml::Value::String(options.lane.clone());
-    if let Some(views) = table.get_mut("view").and_then(toml::Value::as_array_mut) {
-        views.retain(|view| view.get("lane") == Some(&name));
-    }
-    table.remove("feature_service");
-    table.to_string()
 }
 
 fn lane<'s>(status: &'s GetStatusResponse, name: &str) -> anyhow::Result<&'s LaneStatus> {

@@ -15,8 +15,7 @@ pub struct Stage {
     pub broker: Broker,
     /// Clients of it.
     pub kafka: Kafka,
-    /// Definitions for servers.
-    pub definitions: String,
+    definitions: toml::Table,
     /// Topics that hold the data points.
     pub topics: Vec<String>,
     /// How many there are.
@@ -31,6 +30,7 @@ impl Stage {
         let kafka = broker.kafka();
         let prefix = "bench.";
         let definitions = run(["produce", "--print-definitions", "--topic-prefix", prefix]).await.ok().stdout;
+        let definitions = only_lane(definitions.parse().context("the mix's definitions are TOML")?, lane);
         let numbers = [count.to_string(), partitions.to_string(), scale.to_string()];
         let output = run([
             "produce",
@@ -60,8 +60,19 @@ impl Stage {
         .await;
         anyhow::ensure!(output.code == 0, "forebay produce failed: {}", output.stderr);
         step.finish_and_clear();
-        let topics = forebay_tests::Definitions::parse(&definitions).topics(Some(lane));
+        let topics = forebay_tests::Definitions::parse(&definitions.to_string()).topics(Some(lane));
         Ok(Stage { broker, kafka, definitions, topics, count })
+    }
+
+    /// Definitions of the lane, for a server with so many ingest threads.
+    pub fn definitions(&self, threads: usize) -> String {
+        let mut definitions = self.definitions.clone();
+        for lane in definitions.get_mut("lane").and_then(toml::Value::as_array_mut).into_iter().flatten() {
+            if let Some(lane) = lane.as_table_mut() {
+                lane.insert("threads".into(), toml::Value::Integer(threads as i64));
+            }
+        }
+        definitions.to_string()
     }
 
     /// Configuration of a server with files and a consumer group of its own. `more` is TOML over the defaults.
@@ -73,6 +84,19 @@ impl Stage {
     pub async fn broker_pid(&self) -> anyhow::Result<u32> {
         self.broker.pid().await.context("the broker has no pid")
     }
+}
+
+/// What concerns one lane: a server is ready only when all topics of all its lanes are there.
+fn only_lane(mut definitions: toml::Table, lane: &str) -> toml::Table {
+    let keep = |definitions: &mut toml::Table, list: &str, key: &str| {
+        if let Some(list) = definitions.get_mut(list).and_then(toml::Value::as_array_mut) {
+            list.retain(|entry| entry.get(key).and_then(toml::Value::as_str) == Some(lane));
+        }
+    };
+    keep(&mut definitions, "lane", "name");
+    keep(&mut definitions, "view", "lane");
+    definitions.remove("feature_service");
+    definitions
 }
 
 /// A line that shows what is going on, on a terminal.

@@ -44,7 +44,7 @@ const DATA_POINTS: u64 = 200_000;
 /// Runs the pairs.
 pub async fn run(options: &Options, pairs: usize) -> anyhow::Result<Report> {
     let stage = Stage::new("high_volume", DATA_POINTS, 4, 100).await?;
-    let server = stage.server("read", &stage.definitions, "").start().await;
+    let server = stage.server("read", &stage.definitions(1), "").start().await;
     server.wait_ready().await;
     let requests = Arc::new(requests(&stage).await?);
     let ours = Side::new(&server.grpc, requests.clone(), server.pid(), true, options).await?;
@@ -86,7 +86,7 @@ pub async fn run(options: &Options, pairs: usize) -> anyhow::Result<Report> {
 
 /// Requests for entities whose value is about 1 KB.
 async fn requests(stage: &Stage) -> anyhow::Result<Vec<GetFeaturesRequest>> {
-    let view = Definitions::parse(&stage.definitions).views_of(&stage.topics[0]).remove(0);
+    let view = Definitions::parse(&stage.definitions(1)).views_of(&stage.topics[0]).remove(0);
     let records = stage.kafka.read_topic(&stage.topics[0]).await;
     let size = |value: &Vec<u8>| (900..1200).contains(&value.len());
     let fitting = records.iter().filter(|record| record.value.as_ref().is_some_and(size));
