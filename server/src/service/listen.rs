@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use futures::Stream;
 use rustix::process::{Resource, getrlimit, setrlimit};
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -19,6 +20,11 @@ const RESERVED_DESCRIPTORS: u64 = 512;
 
 /// How long accepting rests when the system refuses, most likely for want of descriptors.
 const REFUSED_PAUSE: Duration = Duration::from_millis(50);
+
+/// A connection is probed after so long without a packet,
+const PROBE_AFTER: Duration = Duration::from_secs(60);
+/// and so often until it answers or is given up.
+const PROBE_EVERY: Duration = Duration::from_secs(10);
 
 /// A connection that counts against the limit until it is dropped.
 pub(super) struct Connection {
@@ -52,13 +58,20 @@ async fn next(listener: &TcpListener, permits: &Arc<Semaphore>, limit: usize) ->
             tokio::time::sleep(REFUSED_PAUSE).await;
             continue;
         };
-        // A small answer must not wait for the acknowledgement of the one before.
-        if let Err(error) = stream.set_nodelay(true) {
+        if let Err(error) = prepare(&stream) {
             tracing::debug!(%error, "gRPC: a connection went before it was served");
             continue;
         }
         return Connection { stream, _permit: permit };
     }
+}
+
+/// Small answers do not wait for the acknowledgement of the one before. A peer that went without a word is noticed by
+/// the kernel: HTTP/2's own pings would cost every request a lock and a look at the clock.
+fn prepare(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let probes = TcpKeepalive::new().with_time(PROBE_AFTER).with_interval(PROBE_EVERY);
+    SockRef::from(stream).set_tcp_keepalive(&probes)
 }
 
 /// Raises the soft limit of open files to the hard one and gives what of it clients may use.

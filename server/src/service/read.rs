@@ -62,7 +62,7 @@ impl Read {
 
     /// Looks once at every shard; false: at least one has to be waited for.
     pub(super) fn decide(&mut self, context: &Context) -> bool {
-        let now_ms = context.clock.now_ms();
+        let now_ms = self.terms.clock(context);
         let mut decided = true;
         for part in &mut self.parts {
             for group in &mut part.groups {

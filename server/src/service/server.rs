@@ -82,8 +82,6 @@ fn builder(tls: Option<&TlsConfig>) -> anyhow::Result<Server> {
         .initial_stream_window_size(4 << 20)
         .initial_connection_window_size(16 << 20)
         .max_concurrent_streams(1024)
-        .http2_keepalive_interval(Some(Duration::from_secs(60)))
-        .http2_keepalive_timeout(Some(Duration::from_secs(20)))
         .http2_max_header_list_size(16 << 10);
     match tls {
         Some(files) => server.tls_config(tls_config(files)?).context("TLS certificate and key"),

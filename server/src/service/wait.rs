@@ -93,6 +93,11 @@ impl Terms {
         self.positions.get(&(lane.definition.name.clone(), partition)).map_or(&[], Vec::as_slice)
     }
 
+    /// The time it is, as far as the terms need it: looking at the clock is a good part of a small read.
+    pub(super) fn clock(&self, context: &Context) -> i64 {
+        self.max_staleness_ms.map_or(0, |_| context.clock.now_ms())
+    }
+
     /// Looks at a shard once. `Undecided`: waiting may open it.
     pub(super) fn gate(&self, lane: &Lane, partition: u32, now_ms: i64) -> Gate {
         let Some(shard) = lane.shard(partition) else { return Gate::Closed(absent(lane)) };
@@ -124,7 +129,7 @@ impl Terms {
     pub(super) async fn wait(&self, context: &Context, lane: &Lane, partition: u32, until: Instant) -> Gate {
         loop {
             let progress = lane.shard(partition).map(|shard| shard.watch());
-            match self.gate(lane, partition, context.clock.now_ms()) {
+            match self.gate(lane, partition, self.clock(context)) {
                 Gate::Undecided if Instant::now() >= until => {
                     return Gate::Closed(self.ran_out(lane, partition));
                 }

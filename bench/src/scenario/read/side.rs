@@ -1,5 +1,5 @@
-//! One side of a read comparison: the server or the echo, asked the same requests through the same kind of channels,
-//! each answer checked to be one.
+//! One side of a read comparison: the server or the echo, asked the same requests through the same kind of channels. The
+//! answers of both are decoded to the same message: whoever asks needs it, and the load generator shares the cores.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,8 +9,10 @@ use anyhow::{Context, bail, ensure};
 use bytes::Bytes;
 use forebay_proto::v1::feature_store_client::FeatureStoreClient;
 use forebay_proto::v1::stream_features_response::Outcome;
-use forebay_proto::v1::{GetFeaturesRequest, StreamFeaturesRequest};
-use futures::stream::{BoxStream, StreamExt, TryStreamExt};
+use forebay_proto::v1::{
+    GetFeaturesRequest, GetFeaturesResponse, StreamFeaturesRequest, StreamFeaturesResponse,
+};
+use futures::stream::{BoxStream, StreamExt};
 use prost::Message;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -103,12 +105,11 @@ impl Side {
         if self.ours {
             let request = self.requests[at].clone();
             let answer = FeatureStoreClient::new(channel).get_features(request).await?.into_inner();
-            ensure!(answer.views.len() == 1 && answer.unavailable.is_empty(), "{answer:?}");
+            check(&answer)
         } else {
-            let answer = echo::call(channel, echo::UNARY, self.encoded[at].clone()).await?;
-            ensure!(!answer.is_empty(), "the echo is not prepared");
+            let bytes = echo::call(channel, echo::UNARY, self.encoded[at].clone()).await?;
+            check(&GetFeaturesResponse::decode(bytes)?)
         }
-        Ok(())
     }
 
     /// Keeps `window` requests in flight on one stream until `end`; gives the number of answers.
@@ -138,7 +139,7 @@ impl Side {
             let encoded = self.encoded.clone();
             let asked = asked.map(move |id| encoded[id as usize % encoded.len()].clone());
             let answers = echo::stream(channel, asked).await?;
-            return Ok(answers.map_ok(drop).map_err(Into::into).boxed());
+            return Ok(answers.map(|answer| check(&GetFeaturesResponse::decode(answer?.bytes)?)).boxed());
         }
         let requests = self.requests.clone();
         let asked = asked.map(move |id| {
@@ -146,13 +147,15 @@ impl Side {
             StreamFeaturesRequest { id, request, timeout_ms: 0 }
         });
         let answers = FeatureStoreClient::new(channel).stream_features(asked).await?.into_inner();
-        Ok(answers.map(check).boxed())
+        let check_outcome = |answer: Result<StreamFeaturesResponse, tonic::Status>| match answer?.outcome {
+            Some(Outcome::Response(answer)) => check(&answer),
+            other => bail!("{other:?}"),
+        };
+        Ok(answers.map(check_outcome).boxed())
     }
 }
 
-fn check(answer: Result<forebay_proto::v1::StreamFeaturesResponse, tonic::Status>) -> anyhow::Result<()> {
-    match answer?.outcome {
-        Some(Outcome::Response(_)) => Ok(()),
-        other => bail!("{other:?}"),
-    }
+fn check(answer: &GetFeaturesResponse) -> anyhow::Result<()> {
+    ensure!(answer.views.len() == 1 && answer.unavailable.is_empty(), "{answer:?}");
+    Ok(())
 }
