@@ -12,6 +12,7 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::transport::server::Connected;
 
@@ -32,17 +33,31 @@ pub(super) struct Connection {
     _permit: OwnedSemaphorePermit,
 }
 
-/// Connections as they come, endlessly; those beyond the limit are closed at once.
-pub(super) fn connections(listener: TcpListener) -> impl Stream<Item = io::Result<Connection>> {
+/// A connection on its way to the thread that will serve it.
+pub(super) struct Accepted {
+    stream: std::net::TcpStream,
+    permit: OwnedSemaphorePermit,
+}
+
+/// Accepts connections endlessly and gives each away; those beyond the limit are closed at once.
+pub(super) async fn accept(listener: TcpListener, mut give: impl FnMut(Accepted)) {
     let limit = connection_limit();
     let permits = Arc::new(Semaphore::new(limit));
-    futures::stream::unfold((listener, permits), move |(listener, permits)| async move {
-        let connection = next(&listener, &permits, limit).await;
-        Some((Ok(connection), (listener, permits)))
+    loop {
+        give(next(&listener, &permits, limit).await);
+    }
+}
+
+/// The connections a thread was given, as tonic takes them; to be called on that thread.
+pub(super) fn connections(given: UnboundedReceiver<Accepted>) -> impl Stream<Item = io::Result<Connection>> {
+    futures::stream::unfold(given, |mut given| async move {
+        let Accepted { stream, permit } = given.recv().await?;
+        let stream = TcpStream::from_std(stream);
+        Some((stream.map(|stream| Connection { stream, _permit: permit }), given))
     })
 }
 
-async fn next(listener: &TcpListener, permits: &Arc<Semaphore>, limit: usize) -> Connection {
+async fn next(listener: &TcpListener, permits: &Arc<Semaphore>, limit: usize) -> Accepted {
     loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
@@ -58,11 +73,10 @@ async fn next(listener: &TcpListener, permits: &Arc<Semaphore>, limit: usize) ->
             tokio::time::sleep(REFUSED_PAUSE).await;
             continue;
         };
-        if let Err(error) = prepare(&stream) {
-            tracing::debug!(%error, "gRPC: a connection went before it was served");
-            continue;
+        match prepare(&stream).and_then(|()| stream.into_std()) {
+            Ok(stream) => return Accepted { stream, permit },
+            Err(error) => tracing::debug!(%error, "gRPC: a connection went before it was served"),
         }
-        return Connection { stream, _permit: permit };
     }
 }
 

@@ -17,6 +17,7 @@ mod listen;
 mod page;
 mod produce;
 mod push;
+mod reactor;
 mod read;
 mod request;
 mod route;

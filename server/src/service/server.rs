@@ -9,15 +9,19 @@ use anyhow::Context as _;
 use forebay_proto::v1::admin_server::AdminServer;
 use forebay_proto::v1::feature_store_server::FeatureStoreServer;
 use tokio::net::TcpListener;
+use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::watch;
+use tonic::service::Routes;
 use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 
 use tonic_health::ServingStatus;
 use tonic_reflection::server::v1::{ServerReflection, ServerReflectionServer};
 
 use super::admin::AdminService;
+use super::listen::{self, Accepted, connections};
+use super::reactor::Reactor;
 use super::store::FeatureStoreService;
-use super::{Context, health, listen};
+use super::{Context, health};
 use crate::config::{Config, TlsConfig};
 
 /// How long a stop waits for calls and streams under way.
@@ -32,28 +36,66 @@ pub async fn serve(
 ) -> anyhow::Result<()> {
     let (stop, stopping) = watch::channel(false);
     let (reporter, health) = tonic_health::server::health_reporter();
-    let router = builder(context.config.server.tls.as_ref())?
-        .add_service(store(&context, stopping.clone()))
+    let routes = Routes::new(store(&context, stopping.clone()))
         .add_service(AdminServer::new(AdminService::new(context.clone())))
         .add_service(health)
         .add_service(reflection()?);
-    let reporting = health::report(context.clone(), reporter.clone());
-    let mut stopped = stopping.clone();
-    let served = router.serve_with_incoming_shutdown(listen::connections(listener), async move {
-        stopped.wait_for(|stop| *stop).await.ok();
+    let server = builder(context.config.server.tls.as_ref())?;
+    let mut reactors = reactors(&server, &routes.prepare(), &stopping)?;
+    let mut turn = 0;
+    let accepting = listen::accept(listener, |connection| {
+        turn = (turn + 1) % reactors.len();
+        reactors[turn].give(connection);
     });
-    tokio::pin!(served);
     tokio::select! {
-        ended = &mut served => return ended.context("gRPC server"),
-        () = reporting => {}
+        () = accepting => {}
+        () = health::report(context.clone(), reporter.clone()) => {}
         () = shutdown => {}
     };
     health::set(&reporter, ServingStatus::NotServing).await;
     stop.send_replace(true);
-    if tokio::time::timeout(STOP_BOUND, served).await.is_err() {
-        tracing::info!("gRPC: calls still under way at the stop were ended");
+    for reactor in &mut reactors {
+        reactor.end().await?;
     }
     Ok(())
+}
+
+/// A thread for each core.
+fn reactors(
+    server: &Server,
+    routes: &Routes,
+    stopping: &watch::Receiver<bool>,
+) -> anyhow::Result<Vec<Reactor>> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let start = |number| {
+        let (server, routes, stopping) = (server.clone(), routes.clone(), stopping.clone());
+        Reactor::start(number, move |given| serve_connections(server, routes, given, stopping))
+    };
+    (0..cores).map(start).collect::<Result<_, _>>().context("gRPC threads")
+}
+
+/// Serves the connections of one thread until told to stop; then for a bounded time what is under way.
+async fn serve_connections(
+    mut server: Server,
+    routes: Routes,
+    given: UnboundedReceiver<Accepted>,
+    mut stopping: watch::Receiver<bool>,
+) -> anyhow::Result<()> {
+    let mut stopped = stopping.clone();
+    let served = server.add_routes(routes).serve_with_incoming_shutdown(connections(given), async move {
+        stopped.wait_for(|stop| *stop).await.ok();
+    });
+    let overdue = async {
+        stopping.wait_for(|stop| *stop).await.ok();
+        tokio::time::sleep(STOP_BOUND).await;
+    };
+    tokio::select! {
+        ended = served => ended.context("gRPC server"),
+        () = overdue => {
+            tracing::info!("gRPC: calls still under way at the stop were ended");
+            Ok(())
+        }
+    }
 }
 
 /// Refuses what `serve` could not serve with: TLS files that cannot be read or used. To be asked before anything is
