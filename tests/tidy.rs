@@ -240,7 +240,8 @@ fn nothing_of_a_machine_is_in_the_text() {
         "storage/FORMAT.md",
         "bench/RESULTS.md",
     ] {
-        texts.extend(std::fs::read_to_string(root().join(name)).ok().map(|text| (name.to_owned(), text)));
+        let text = std::fs::read_to_string(root().join(name));
+        texts.push((name.to_owned(), text.unwrap_or_else(|error| panic!("{name}: {error}"))));
     }
     for (file, text) in texts {
         for (i, line) in text.lines().enumerate() {

@@ -83,17 +83,14 @@ pub(crate) fn lock(file: &File) -> io::Result<bool> {
     }
 }
 
-/// Whether an error says that the disk, or one's share of it, is full.
-pub(crate) fn is_full(error: &io::Error) -> bool {
+/// Whether an error says that something is used up that may come back: the disk or one's share of it, descriptors,
+/// mappings, memory.
+pub(crate) fn is_used_up(error: &io::Error) -> bool {
     use io::ErrorKind::{QuotaExceeded, StorageFull};
-    matches!(error.kind(), StorageFull | QuotaExceeded)
-}
-
-/// Whether an error says that the process or the machine has no descriptor, mapping or memory left to give.
-pub(crate) fn is_short(error: &io::Error) -> bool {
     use rustix::io::Errno;
     let short = [Errno::MFILE, Errno::NFILE, Errno::NOMEM];
-    error.raw_os_error().is_some_and(|code| short.iter().any(|errno| errno.raw_os_error() == code))
+    matches!(error.kind(), StorageFull | QuotaExceeded)
+        || error.raw_os_error().is_some_and(|code| short.iter().any(|errno| errno.raw_os_error() == code))
 }
 
 /// Failures that tests of this crate order for one shard. Outside of them it is empty and costs nothing.

@@ -96,16 +96,14 @@ pub async fn create_topics(
     partitions: i32,
 ) -> anyhow::Result<()> {
     let lanes = [STANDARD, HIGH_VOLUME].into_iter().filter(|name| lane.is_none_or(|lane| lane == *name));
-    let mut wanted: Vec<_> =
-        topics(lane).into_iter().map(|topic| (format!("{prefix}{topic}"), partitions)).collect();
+    let sources: Vec<_> = topics(lane).into_iter().map(|topic| format!("{prefix}{topic}")).collect();
+    let dead: Vec<_> = lanes.map(|lane| format!("{prefix}{}", dead_letter_topic(lane))).collect();
     let admin: AdminClient<DefaultClientContext> = settings.create().context("Kafka admin client")?;
-    let sources = wanted.len();
-    wanted.extend(lanes.map(|lane| (format!("{prefix}{}", dead_letter_topic(lane)), 1)));
-    let mut topics: Vec<_> =
-        wanted.iter().map(|(name, count)| NewTopic::new(name, *count, TopicReplication::Fixed(-1))).collect();
-    for dead in topics.drain(sources..).collect::<Vec<_>>() {
-        topics.push(dead.set("max.message.bytes", crate::kafka::DEAD_LETTER_MAX_BYTES));
-    }
+    let topic = |name, partitions| NewTopic::new(name, partitions, TopicReplication::Fixed(-1));
+    let sources = sources.iter().map(|name| topic(name, partitions));
+    let dead =
+        dead.iter().map(|name| topic(name, 1).set("max.message.bytes", crate::kafka::DEAD_LETTER_MAX_BYTES));
+    let topics: Vec<_> = sources.chain(dead).collect();
     let options = AdminOptions::new().operation_timeout(Some(TIMEOUT)).request_timeout(Some(TIMEOUT));
     for result in admin.create_topics(&topics, &options).await.context("creating topics")? {
         match result {

@@ -10,9 +10,7 @@ use tonic::Status;
 
 use super::errors::invalid;
 use crate::definitions::{Definitions, FeatureService, View};
-
-/// The longest entity id, in bytes.
-pub(super) const MAX_ENTITY_BYTES: usize = 255;
+use crate::ingest::decode::MAX_ENTITY_BYTES;
 
 /// Longer names are not looked up.
 const MAX_NAME_BYTES: usize = 255;

@@ -189,7 +189,7 @@ impl ShardWriter {
 
 /// A full disk or process can be waited out; after anything else nobody knows what is on it.
 fn refusal(writer: &ShardWriter, doing: &str, path: &Path, error: io::Error) -> WriteError {
-    if disk::is_full(&error) || disk::is_short(&error) {
+    if disk::is_used_up(&error) {
         return WriteError::NoSpace { path: path.to_path_buf() };
     }
     writer.shard.poison.set(format!("{}: {doing} failed: {error}", path.display()))
