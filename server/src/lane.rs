@@ -319,7 +319,7 @@ impl ShardHandle {
     pub fn applied_offset(&self, topic: usize) -> i64 {
         let progress = &self.topics[topic];
         match (&self.reader, progress.index) {
-            (Some(reader), Some(index)) => reader.applied(index).unwrap_or(-1),
+            (Some(reader), Some(index)) => reader.applied(index).map_or(-1, |last| last.0),
             _ => -1,
         }
     }
@@ -327,7 +327,7 @@ impl ShardHandle {
     /// The last offset of a topic known to be on stable storage, -1 if none.
     pub fn durable_offset(&self, topic: usize) -> i64 {
         match (&self.reader, self.topics[topic].index) {
-            (Some(reader), Some(index)) => reader.durable(index).unwrap_or(-1),
+            (Some(reader), Some(index)) => reader.durable(index).map_or(-1, |last| last.0),
             _ => -1,
         }
     }

@@ -1,13 +1,12 @@
 //! How fast the engine puts and gets here: `cargo run --release -p forebay-storage --example pace [DIR] [KEYS]`.
 //! 1 KB values, commits of 1,000, one writer, one reader; figures of this machine at this moment, no comparison.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Instant;
 
 use forebay_storage::{
     Kind, Options, Put, ShardIdentity, ShardReader, ShardWriter, SyncGroup, SyncPolicy, TopicIndex, TopicLog,
-    open,
+    ViewPolicy, open,
 };
 
 const VALUE_BYTES: usize = 1000;
@@ -65,7 +64,7 @@ fn cpu_seconds() -> f64 {
 
 fn identity() -> ShardIdentity {
     let topic = TopicLog { name: "pace".to_owned(), topic_id: [1; 16], priority: 0 };
-    let (lane, views) = ("pace".to_owned(), BTreeMap::new());
+    let (lane, views) = ("pace".to_owned(), [(1, ViewPolicy::latest("pace", i64::MAX))].into());
     ShardIdentity { lane, partition: 0, partitions: 1, topics: vec![topic], views }
 }
 

@@ -3,7 +3,10 @@
 use std::time::{Duration, Instant};
 
 use crate::disk::Operation;
-use crate::types::{Kind, Options, Outcome, Put, ShardIdentity, SyncPolicy, TopicIndex, TopicLog};
+use crate::types::{
+    AppliedOffset, DurableOffset, Kind, Options, Outcome, Put, ShardIdentity, SyncPolicy, TopicIndex,
+    TopicLog, ViewPolicy,
+};
 use crate::{ShardReader, ShardWriter, SyncGroup, WriteError, open};
 
 const TOPIC: TopicIndex = TopicIndex(0);
@@ -15,7 +18,7 @@ fn shard(dir: &std::path::Path, interval_ms: u64) -> (ShardWriter, ShardReader) 
         partition: 0,
         partitions: 1,
         topics: vec![topic],
-        views: Default::default(),
+        views: [(1, ViewPolicy::full("v", 1_000_000))].into(),
     };
     let options = Options { segment_bytes: 64 << 10, ..Options::default() };
     let group = SyncGroup::spawn("test", SyncPolicy { interval_ms, bytes: u64::MAX }).expect("a thread");
@@ -55,7 +58,7 @@ fn the_sync_thread_makes_commits_durable_by_itself() {
     for offset in 0..3 {
         put(&mut writer, offset, b"x").expect("a put");
         writer.commit().expect("a commit");
-        wait_for("the sync", || reader.durable(TOPIC) == Some(offset));
+        wait_for("the sync", || reader.durable(TOPIC) == Some(DurableOffset(offset)));
     }
 }
 
@@ -65,7 +68,7 @@ fn p04_after_a_failed_sync_the_durable_position_never_advances_and_no_sync_is_tr
     let (mut writer, reader) = shard(dir.path(), 1);
     put(&mut writer, 0, b"x").expect("a put");
     writer.commit().expect("a commit");
-    wait_for("the first sync", || reader.durable(TOPIC) == Some(0));
+    wait_for("the first sync", || reader.durable(TOPIC) == Some(DurableOffset(0)));
     let faults = &reader.shard.faults;
     faults.order(Operation::Sync, true);
     put(&mut writer, 1, b"x").expect("a put");
@@ -80,7 +83,7 @@ fn p04_after_a_failed_sync_the_durable_position_never_advances_and_no_sync_is_tr
     assert!(matches!(writer.skip(TOPIC, 2, 2), Err(WriteError::Poisoned(_))));
     assert!(matches!(writer.expire(i64::MAX), Err(WriteError::Poisoned(_))));
     assert!(matches!(writer.close(), Err(WriteError::Poisoned(_))));
-    assert_eq!((faults.syncs(), reader.durable(TOPIC)), (tried, Some(0)));
+    assert_eq!((faults.syncs(), reader.durable(TOPIC)), (tried, Some(DurableOffset(0))));
     // Reads go on.
     assert_eq!(offset_of(&reader), 1);
     assert!(reader.poisoned().is_some_and(|why| why.contains("000001.seg") && why.contains("sync failed")));
@@ -97,10 +100,10 @@ fn after_a_failed_write_nothing_is_appended() {
     assert!(matches!(writer.commit(), Err(WriteError::Poisoned(_))));
     reader.shard.faults.order(Operation::Write, false);
     assert!(matches!(writer.commit(), Err(WriteError::Poisoned(_))));
-    assert_eq!((offset_of(&reader), reader.applied(TOPIC)), (0, Some(0)));
+    assert_eq!((offset_of(&reader), reader.applied(TOPIC)), (0, Some(AppliedOffset(0))));
     drop(writer);
     let (mut writer, reader) = shard(dir.path(), 1000);
-    assert_eq!(reader.applied(TOPIC), Some(0));
+    assert_eq!(reader.applied(TOPIC), Some(AppliedOffset(0)));
     put(&mut writer, 1, b"x").expect("a put");
     writer.commit().expect("a commit");
     assert_eq!(offset_of(&reader), 1);
@@ -121,12 +124,15 @@ fn p05_a_full_disk_keeps_the_batch_and_the_same_commit_succeeds_later() {
             "{refused:?}"
         );
     }
-    assert_eq!((offset_of(&reader), writer.position(TOPIC), reader.applied(TOPIC)), (0, Some(1), Some(0)));
+    assert_eq!(
+        (offset_of(&reader), writer.position(TOPIC), reader.applied(TOPIC)),
+        (0, Some(1), Some(AppliedOffset(0)))
+    );
     // The batch may even grow while it waits.
     assert_eq!(put(&mut writer, 2, b"z").expect("a put"), Outcome::Current);
     reader.shard.faults.order(Operation::Allocate, false);
     writer.commit().expect("room again");
-    assert_eq!((offset_of(&reader), reader.applied(TOPIC)), (2, Some(2)));
+    assert_eq!((offset_of(&reader), reader.applied(TOPIC)), (2, Some(AppliedOffset(2))));
     drop(writer);
     let (_writer, reader) = shard(dir.path(), 1000);
     assert_eq!(reader.pin().history(b"e", 1, &Default::default()).count(), 3);

@@ -40,7 +40,7 @@ pub use open::open;
 pub use read::{History, Pinned, ShardReader, Version};
 pub use sync::SyncGroup;
 pub use types::{
-    ExpireReport, HistoryRange, Kind, Options, Outcome, Put, ShardIdentity, Stats, SyncPolicy, TopicIndex,
-    TopicLog, VersionKey,
+    AppliedOffset, DurableOffset, ExpireReport, HistoryRange, Keep, Kind, Options, Outcome, Put,
+    ShardIdentity, Stats, SyncPolicy, TopicIndex, TopicLog, VersionKey, ViewPolicy,
 };
 pub use write::ShardWriter;

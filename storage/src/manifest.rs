@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::disk;
 use crate::error::OpenError;
 use crate::layout::checksum;
-use crate::types::{ShardIdentity, TopicLog};
+use crate::types::{ShardIdentity, TopicLog, ViewPolicy};
 
 /// Name of the file.
 pub(crate) const NAME: &str = "MANIFEST";
@@ -72,7 +72,7 @@ impl Manifest {
             partition: identity.partition,
             partitions: identity.partitions,
             topics: identity.topics.iter().map(Topic::of).collect(),
-            views: identity.views.clone(),
+            views: identity.views.iter().map(|(id, view)| (*id, view.description.clone())).collect(),
             first_segment: 1,
             last_segment: 0,
             discarded_segment: 0,
@@ -143,8 +143,8 @@ impl Manifest {
     }
 
     /// Checks that no view id names another view than before, and takes up new ones.
-    pub fn adopt_views(&mut self, dir: &Path, views: &BTreeMap<u16, String>) -> Result<(), OpenError> {
-        views.iter().try_for_each(|(id, now)| self.adopt_view(dir, *id, now))
+    pub fn adopt_views(&mut self, dir: &Path, views: &BTreeMap<u16, ViewPolicy>) -> Result<(), OpenError> {
+        views.iter().try_for_each(|(id, now)| self.adopt_view(dir, *id, &now.description))
     }
 
     fn adopt_topic(&mut self, dir: &Path, now: &TopicLog) -> Result<(), OpenError> {

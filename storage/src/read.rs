@@ -17,7 +17,9 @@ pub use crate::history::History;
 use crate::index::Key;
 use crate::log::segment::Record;
 use crate::shard::Shard;
-use crate::types::{HistoryRange, Kind, Stats, TopicIndex, TopicLog, VersionKey};
+use crate::types::{
+    AppliedOffset, DurableOffset, HistoryRange, Kind, Stats, TopicIndex, TopicLog, VersionKey,
+};
 
 /// Reads a shard. Clones are cheap; they outlive the writer.
 #[derive(Debug, Clone)]
@@ -33,13 +35,13 @@ impl ShardReader {
     }
 
     /// Last offset of a topic that reads see; a read that begins after this sees all of it. None: nothing yet.
-    pub fn applied(&self, topic: TopicIndex) -> Option<i64> {
-        self.shard.applied.get(topic)
+    pub fn applied(&self, topic: TopicIndex) -> Option<AppliedOffset> {
+        self.shard.applied.get(topic).map(AppliedOffset)
     }
 
     /// Last offset of a topic that survives a power loss. None: nothing yet.
-    pub fn durable(&self, topic: TopicIndex) -> Option<i64> {
-        self.shard.durable.get(topic)
+    pub fn durable(&self, topic: TopicIndex) -> Option<DurableOffset> {
+        self.shard.durable.get(topic).map(DurableOffset)
     }
 
     /// Topics by number.

@@ -29,9 +29,49 @@ pub struct ShardIdentity {
     pub partitions: u32,
     /// Topics read; more may come on a later open, and those no longer named keep their records.
     pub topics: Vec<TopicLog>,
-    /// View id to an opaque description that must not change for the id.
-    pub views: BTreeMap<u16, String>,
+    /// The views it keeps, by id. What a view is must not change for its id.
+    pub views: BTreeMap<u16, ViewPolicy>,
 }
+
+/// What a view is, and how the data points of one are kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ViewPolicy {
+    /// Opaque; must not change for the id.
+    pub description: String,
+    /// How long after its event time a version is kept, in ms, whatever its own expiry: the view's longest TTL.
+    pub retention_ms: i64,
+    /// Which versions are kept that long.
+    pub keep: Keep,
+}
+
+/// Which versions of a key are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Keep {
+    /// The current one; older ones as long as their space is not needed.
+    Latest,
+    /// All until they expire.
+    Full,
+}
+
+impl ViewPolicy {
+    /// A view that keeps all its versions.
+    pub fn full(description: &str, retention_ms: i64) -> ViewPolicy {
+        ViewPolicy { description: description.to_owned(), retention_ms, keep: Keep::Full }
+    }
+
+    /// A view that keeps the current version of each key.
+    pub fn latest(description: &str, retention_ms: i64) -> ViewPolicy {
+        ViewPolicy { description: description.to_owned(), retention_ms, keep: Keep::Latest }
+    }
+}
+
+/// An offset up to which reads see everything of a topic. Not yet what a power loss leaves: that is a [`DurableOffset`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AppliedOffset(pub i64);
+
+/// An offset up to which everything of a topic survives a power loss.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DurableOffset(pub i64);
 
 /// Sizes and allowances of a shard.
 #[derive(Debug, Clone)]

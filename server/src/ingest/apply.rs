@@ -63,7 +63,7 @@ impl LaneThread {
     /// Has every shard note what the view ids mean now, before the first record under a new one. A shard that has records
     /// under an id of another view stops.
     fn adopt_views(&mut self) {
-        let views = self.routes.fingerprints();
+        let views = self.routes.policies();
         let mut at = 0;
         while at < self.shards.len() {
             match self.shards[at].adopt_views(&views) {

@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::definitions::{Definitions, LaneDefinition, SharedDefinitions, View};
+use forebay_storage::{Keep, ViewPolicy};
+
+use crate::definitions::{Definitions, HistoryClass, LaneDefinition, SharedDefinitions, View};
 
 /// The views of each topic of a lane.
 pub struct Routes {
@@ -32,9 +34,9 @@ impl Routes {
         changed
     }
 
-    /// What the lane's view ids mean by the definitions taken up last.
-    pub fn fingerprints(&self) -> BTreeMap<u16, String> {
-        fingerprints(&self.taken_from, &self.lane)
+    /// What the lane's view ids mean, and how their data points are kept, by the definitions taken up last.
+    pub fn policies(&self) -> BTreeMap<u16, ViewPolicy> {
+        policies(&self.taken_from, &self.lane)
     }
 
     /// The views that the lane's topic number `topic` feeds.
@@ -56,7 +58,15 @@ fn views_of<'d>(definitions: &'d Definitions, lane: &LaneDefinition) -> impl Ite
     definitions.views.iter().filter(move |view| view.lane_name == name)
 }
 
-/// What must not change for a view id of this lane while there is data under it.
-pub fn fingerprints(definitions: &Definitions, lane: &LaneDefinition) -> BTreeMap<u16, String> {
-    views_of(definitions, lane).map(|view| (view.id, view.fingerprint())).collect()
+/// What must not change for a view id of this lane while there is data under it, and how that data is kept.
+pub fn policies(definitions: &Definitions, lane: &LaneDefinition) -> BTreeMap<u16, ViewPolicy> {
+    views_of(definitions, lane).map(|view| (view.id, policy(view))).collect()
+}
+
+fn policy(view: &View) -> ViewPolicy {
+    let keep = match view.history {
+        HistoryClass::Latest => Keep::Latest,
+        HistoryClass::Full => Keep::Full,
+    };
+    ViewPolicy { description: view.fingerprint(), retention_ms: view.max_ttl_ms, keep }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use forebay_storage::{Options, ShardIdentity, SyncGroup, TopicLog};
 use parking_lot::Mutex;
 
-use super::route::fingerprints;
+use super::route::policies;
 use crate::clock::Clock;
 use crate::config::{IngestConfig, KafkaConfig, StorageConfig};
 use crate::definitions::SharedDefinitions;
@@ -178,7 +178,7 @@ impl LaneRun {
                     priority: topic.priority,
                 })
                 .collect(),
-            views: fingerprints(&self.definitions.load(), &self.lane.definition),
+            views: policies(&self.definitions.load(), &self.lane.definition),
         }
     }
 

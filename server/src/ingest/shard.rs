@@ -6,7 +6,9 @@ use std::ffi::CString;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use forebay_storage::{OpenError, Outcome, Put, ShardReader, ShardWriter, TopicIndex, WriteError};
+use forebay_storage::{
+    OpenError, Outcome, Put, ShardReader, ShardWriter, TopicIndex, ViewPolicy, WriteError,
+};
 
 use super::decode::DataPoint;
 use crate::lane::{Counters, Lane, ShardHandle, ShardState};
@@ -136,7 +138,7 @@ impl Shard {
     }
 
     /// Notes in its files what view ids mean.
-    pub fn adopt_views(&mut self, views: &BTreeMap<u16, String>) -> Result<(), OpenError> {
+    pub fn adopt_views(&mut self, views: &BTreeMap<u16, ViewPolicy>) -> Result<(), OpenError> {
         self.writer.adopt_views(views)
     }
 
@@ -194,12 +196,12 @@ impl Shard {
     }
 
     fn applied(&self, topic: usize) -> i64 {
-        self.reader.applied(self.topics[topic].index).unwrap_or(-1)
+        self.reader.applied(self.topics[topic].index).map_or(-1, |last| last.0)
     }
 
     /// The next offset of a topic that may be committed to the group: everything before it survives a power loss.
     pub fn durable_next(&self, topic: usize) -> i64 {
-        self.reader.durable(self.topics[topic].index).map_or(0, |last| last + 1)
+        self.reader.durable(self.topics[topic].index).map_or(0, |last| last.0 + 1)
     }
 
     /// Removes files that no read can notice any more. Commits the frame first: its dead letters must be written.

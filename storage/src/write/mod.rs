@@ -20,7 +20,7 @@ use crate::planted;
 use crate::record::{Location, RecordHeader, jump_depth};
 use crate::shard::{Last, Shard};
 use crate::sync::SyncGroup;
-use crate::types::{ExpireReport, Kind, Options, Outcome, Put, TopicIndex};
+use crate::types::{ExpireReport, Kind, Options, Outcome, Put, TopicIndex, ViewPolicy};
 use batch::{Batch, Head, KeyState};
 pub(crate) use commit::Active;
 
@@ -75,7 +75,7 @@ impl ShardWriter {
     ///
     /// # Errors
     /// `ViewChanged` if an id was another view's; `Io` if that cannot be stored. Nothing has changed then.
-    pub fn adopt_views(&mut self, views: &BTreeMap<u16, String>) -> Result<(), OpenError> {
+    pub fn adopt_views(&mut self, views: &BTreeMap<u16, ViewPolicy>) -> Result<(), OpenError> {
         let mut manifest = self.manifest.clone();
         manifest.adopt_views(&self.shard.dir, views)?;
         if manifest.views != self.manifest.views {

@@ -3,10 +3,10 @@
 use std::fs;
 use std::path::Path;
 
-use forebay_storage::{OpenError, TopicIndex, open};
+use forebay_storage::{OpenError, TopicIndex, ViewPolicy, open};
 
 use crate::store::{
-    copy, files, identity, latest, no_sync, open_at, options, point, segments, try_open, write,
+    applied, copy, files, identity, latest, no_sync, open_at, options, point, segments, try_open, write,
 };
 
 /// A closed shard of several segments.
@@ -254,12 +254,13 @@ fn bad_29_topics_and_views_that_changed_their_meaning_are_refused() {
     assert!(matches!(error, OpenError::TopicChanged { stored: 1, now: 2, .. }));
     let error = refused(&|identity| identity.partitions = 16);
     assert!(matches!(error, OpenError::PartitionsChanged { stored: 8, now: 16, .. }));
-    let error = refused(&|identity| drop(identity.views.insert(700, "something else".to_owned())));
+    let error =
+        refused(&|identity| drop(identity.views.insert(700, ViewPolicy::full("something else", 1_000_000))));
     assert!(matches!(error, OpenError::ViewChanged { id: 700, .. }));
     let old = fs::read(root.path().join("MANIFEST")).expect("a manifest");
     // More topics and views are welcome, an unknown topic id says nothing, and a topic no longer named stays.
     let mut more = identity();
-    more.views.insert(9, "a new view".to_owned());
+    more.views.insert(9, ViewPolicy::full("a new view", 1_000_000));
     more.topics[0].topic_id = [0; 16];
     more.topics.remove(1);
     more.topics.push(forebay_storage::TopicLog { name: "d.new".to_owned(), topic_id: [4; 16], priority: 0 });
@@ -270,7 +271,7 @@ fn bad_29_topics_and_views_that_changed_their_meaning_are_refused() {
     writer.close().expect("a close");
     let (writer, reader) = open_at(root.path());
     assert_eq!(reader.topics().len(), 4);
-    assert_eq!(reader.applied(TopicIndex(3)), Some(0));
+    assert_eq!(applied(&reader, 3), Some(0));
     drop(writer);
     // A MANIFEST from before the fourth topic would give its records to whichever topic comes next.
     fs::write(root.path().join("MANIFEST"), old).expect("a manifest");

@@ -1,9 +1,9 @@
 //! What one data point, a few of them, and one commit do.
 
-use forebay_storage::{HistoryRange, OpenError, Outcome, ShardReader, TopicIndex, WriteError};
+use forebay_storage::{HistoryRange, OpenError, Outcome, ShardReader, TopicIndex, ViewPolicy, WriteError};
 
 use crate::model::Model;
-use crate::store::{Point, history, latest, open_at, options, point, segments, write};
+use crate::store::{Point, applied, durable, history, latest, open_at, options, point, segments, write};
 
 #[test]
 fn writers_and_readers_may_move_between_threads() {
@@ -21,21 +21,21 @@ fn a_value_is_read_back_after_its_commit_and_not_before() {
     let value = point(b"modem-1", 1000, 41);
     assert_eq!(writer.put(&value.put()).expect("a put"), Outcome::Current);
     assert_eq!(latest(&reader, b"modem-1", 1).expect("whole"), None);
-    assert_eq!((reader.applied(TopicIndex(0)), writer.position(TopicIndex(0))), (None, Some(41)));
+    assert_eq!((applied(&reader, 0), writer.position(TopicIndex(0))), (None, Some(41)));
     writer.commit().expect("a commit");
     assert_eq!(latest(&reader, b"modem-1", 1).expect("whole"), Some(value));
     assert_eq!(latest(&reader, b"modem-1", 2).expect("whole"), None);
     assert_eq!(latest(&reader, b"modem-2", 1).expect("whole"), None);
-    assert_eq!((reader.applied(TopicIndex(0)), reader.durable(TopicIndex(0))), (Some(41), None));
+    assert_eq!((applied(&reader, 0), durable(&reader, 0)), (Some(41), None));
     writer.sync_now().expect("a sync");
-    assert_eq!(reader.durable(TopicIndex(0)), Some(41));
+    assert_eq!(durable(&reader, 0), Some(41));
 }
 
 #[test]
 fn a_view_id_never_comes_to_name_another_view() {
     let dir = crate::store::temporary();
     let (mut writer, _) = open_at(dir.path());
-    let views = |id: u16, view: &str| [(id, view.to_owned())].into();
+    let views = |id: u16, view: &str| [(id, ViewPolicy::full(view, 1_000_000))].into();
     writer.adopt_views(&views(9, "new")).expect("a free id");
     let refused = writer.adopt_views(&views(9, "other")).expect_err("the id is taken");
     assert!(matches!(refused, OpenError::ViewChanged { id: 9, .. }), "{refused}");
@@ -112,11 +112,11 @@ fn positions_advance_without_records_and_survive() {
     writer.skip(TopicIndex(1), 7, 500).expect("a skip");
     writer.skip(TopicIndex(1), 6, 600).expect("nothing to do");
     writer.commit().expect("a commit");
-    assert_eq!((reader.applied(TopicIndex(1)), writer.ingest_time_ms(TopicIndex(1))), (Some(7), 500));
+    assert_eq!((applied(&reader, 1), writer.ingest_time_ms(TopicIndex(1))), (Some(7), 500));
     drop(writer);
     let (writer, reader) = open_at(dir.path());
-    assert_eq!((reader.applied(TopicIndex(1)), reader.durable(TopicIndex(1))), (Some(7), Some(7)));
-    assert_eq!((writer.ingest_time_ms(TopicIndex(1)), reader.applied(TopicIndex(0))), (500, None));
+    assert_eq!((applied(&reader, 1), durable(&reader, 1)), (Some(7), Some(7)));
+    assert_eq!((writer.ingest_time_ms(TopicIndex(1)), applied(&reader, 0)), (500, None));
 }
 
 #[test]
@@ -198,7 +198,7 @@ fn many_threads_read_whole_commits_while_one_writes() {
         for _ in 0..2 {
             scope.spawn(|| {
                 while !done.load(std::sync::atomic::Ordering::Acquire) {
-                    let Some(applied) = reader.applied(TopicIndex(0)) else { continue };
+                    let Some(applied) = applied(&reader, 0) else { continue };
                     let pinned = reader.pin();
                     let read =
                         |entity: &[u8]| pinned.latest(entity, 1).expect("whole").expect("applied").offset();

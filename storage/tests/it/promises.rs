@@ -2,12 +2,12 @@
 
 use std::fs;
 
-use forebay_storage::{HistoryRange, OpenError, Outcome, ReadError, ShardReader, TopicIndex};
+use forebay_storage::{HistoryRange, OpenError, Outcome, ReadError, ShardReader};
 
 use crate::model::Model;
 use crate::store::{
-    Point, VIEWS, assert_agrees, copy, files, history, latest, open_at, options, point, segments, try_open,
-    write,
+    Point, VIEWS, applied, assert_agrees, copy, files, history, latest, open_at, options, point, segments,
+    try_open, write,
 };
 
 /// A few hundred data points with everything in them that has a place of its own in the files.
@@ -55,7 +55,7 @@ fn p02_random_truncation_recovers_an_exact_prefix() {
         let file = fs::OpenOptions::new().write(true).open(&newest).expect("a file");
         file.set_len(at).expect("a truncation");
         let (mut writer, reader) = open_at(&dir);
-        let position = |topic| reader.applied(TopicIndex(topic));
+        let position = |topic| applied(&reader, topic);
         let same =
             |model: &Model| (0..3).all(|topic| model.positions.get(&topic).copied() == position(topic));
         let commits = models.iter().position(same).expect("a prefix");

@@ -7,7 +7,7 @@ use forebay_storage::{Kind, ShardReader, ShardWriter, TopicIndex};
 use proptest::prelude::*;
 
 use crate::model::Model;
-use crate::store::{ENTITIES, Point, TOPICS, VIEWS, assert_agrees, copy, open_at, segments};
+use crate::store::{ENTITIES, Point, TOPICS, VIEWS, applied, assert_agrees, copy, open_at, segments};
 
 /// One step.
 #[derive(Debug, Clone)]
@@ -221,7 +221,7 @@ impl Run {
         }
         self.open();
         let reader = &self.store.as_ref().expect("open").1;
-        let position = |topic| reader.applied(TopicIndex(topic)).unwrap_or(-1);
+        let position = |topic| applied(reader, topic).unwrap_or(-1);
         let same = |model: &Model| {
             (0..TOPICS.len() as u16)
                 .all(|topic| model.positions.get(&topic).copied().unwrap_or(-1) == position(topic))

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use forebay_storage::{
     HistoryRange, Kind, OpenError, Options, Outcome, Put, ReadError, ShardIdentity, ShardReader, ShardWriter,
-    SyncGroup, SyncPolicy, TopicIndex, TopicLog, Version, open,
+    SyncGroup, SyncPolicy, TopicIndex, TopicLog, Version, ViewPolicy, open,
 };
 
 use crate::model::{self, Model};
@@ -82,7 +82,7 @@ pub fn identity() -> ShardIdentity {
         partition: 3,
         partitions: 8,
         topics: TOPICS.into_iter().map(topic).collect(),
-        views: VIEWS.into_iter().map(|id| (id, format!("view {id}"))).collect(),
+        views: VIEWS.into_iter().map(|id| (id, ViewPolicy::full(&format!("view {id}"), 1_000_000))).collect(),
     }
 }
 
@@ -132,6 +132,16 @@ pub fn segments(dir: &Path) -> Vec<PathBuf> {
     files(dir).into_iter().filter(|name| name.ends_with(".seg")).map(|name| dir.join(name)).collect()
 }
 
+/// Last offset of a topic that reads see.
+pub fn applied(reader: &ShardReader, topic: u16) -> Option<i64> {
+    reader.applied(TopicIndex(topic)).map(|last| last.0)
+}
+
+/// Last offset of a topic that survives a power loss.
+pub fn durable(reader: &ShardReader, topic: u16) -> Option<i64> {
+    reader.durable(TopicIndex(topic)).map(|last| last.0)
+}
+
 /// What was stored, owned.
 pub fn owned(entity: &[u8], view: u16, version: &Version<'_>) -> Result<Point, ReadError> {
     Ok(Point {
@@ -172,7 +182,7 @@ fn points(versions: Vec<&model::Version>) -> Vec<Point> {
 pub fn assert_agrees(reader: &ShardReader, model: &Model) {
     for topic in 0..TOPICS.len() as u16 {
         let position = model.positions.get(&topic).copied().filter(|position| *position >= 0);
-        assert_eq!(reader.applied(TopicIndex(topic)), position, "position of {topic}");
+        assert_eq!(applied(reader, topic), position, "position of {topic}");
     }
     assert_eq!(reader.stats().keys, model.versions.len() as u64);
     for ((entity, view), versions) in &model.versions {

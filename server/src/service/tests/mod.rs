@@ -8,7 +8,6 @@ mod streams;
 mod waits;
 mod writes;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Instant;
@@ -21,7 +20,8 @@ use forebay_proto::v1::{
     Status as ValueStatus, TopicOffsets, ViewColumns, ViewSelection, ViewSelections,
 };
 use forebay_storage::{
-    Kind, Options, Put, ShardIdentity, ShardWriter, SyncGroup, SyncPolicy, TopicIndex, TopicLog, open,
+    Kind, Options, Put, ShardIdentity, ShardWriter, SyncGroup, SyncPolicy, TopicIndex, TopicLog, ViewPolicy,
+    open,
 };
 use rdkafka::ClientConfig;
 use tonic::Status;
@@ -216,7 +216,9 @@ fn fill(lane: &Lane, dir: &std::path::Path) -> Vec<ShardWriter> {
             partition,
             partitions: PARTITIONS,
             topics: vec![log("points"), log("shared")],
-            views: BTreeMap::new(),
+            views: (1..=3)
+                .map(|id| (id, ViewPolicy::full(&format!("view {id}"), 400 * 86_400_000)))
+                .collect(),
         };
         let options = Options { segment_bytes: 1 << 20, ..Options::default() };
         let (writer, reader) =
