@@ -2,11 +2,13 @@
 //! samples, and takes up what training gives. Owned by the writer; never waits.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::learning::Learning;
 use super::training::{Finished, Job, Trainings};
 use super::{Codecs, Known, Loaded, Stored};
 use crate::codec::{self, Binding, Coding, Encoded, Encoder, Ranges, Trainer};
+use crate::worker::Errands;
 
 /// The coders of a stream's views.
 #[derive(Debug)]
@@ -76,7 +78,7 @@ impl Coder {
             bytes: Vec::new(),
             last: None,
             ranges: Ranges::new(),
-            trainings: Trainings::new(),
+            trainings: Trainings::default(),
             number: loaded.last.max(last),
             newest: loaded.newest.clone(),
         }
@@ -145,25 +147,26 @@ impl Coder {
         }
     }
 
-    /// Notes that the payload that is ready was put. Gives what is to be run elsewhere, if it is time to learn.
-    pub fn note(
-        &mut self,
-        codecs: &Codecs,
-        view: u16,
-        payload: &[u8],
-    ) -> Option<impl FnOnce() + Send + 'static> {
+    /// Notes that the payload that is ready was put. Gives the samples if it is time to learn.
+    pub fn note(&mut self, view: u16, payload: &[u8]) -> Option<Trainer> {
         if payload.is_empty() {
             return None;
         }
         let coded = self.last.map(|last| (last.encoded, &self.encoder, self.bytes.len()));
-        let trainer = self.views.get_mut(&view)?.learning.note(payload, coded)?;
-        Some(self.train(codecs, view, trainer))
+        self.views.get_mut(&view)?.learning.note(payload, coded)
     }
 
-    fn train(&mut self, codecs: &Codecs, view: u16, trainer: Trainer) -> impl FnOnce() + Send + use<> {
+    /// Begins a training: gives what is to be run elsewhere.
+    pub fn train(
+        &mut self,
+        codecs: &Codecs,
+        errands: &Arc<Errands>,
+        view: u16,
+        trainer: Trainer,
+    ) -> impl FnOnce() + Send + use<> {
         self.number += 1;
-        let (dir, owner) = (codecs.dir.clone(), codecs.owner);
-        self.trainings.begin(Job { dir, owner, view, number: self.number, trainer })
+        let (dir, owner, errands) = (codecs.dir.clone(), codecs.owner, errands.clone());
+        self.trainings.begin(Job { dir, owner, errands, view, number: self.number, trainer })
     }
 
     /// A generation that has been learned and is not used yet; nothing most of the time.
@@ -171,10 +174,15 @@ impl Coder {
         while let Some(Finished { view, known }) = self.trainings.take() {
             match known {
                 Some(known) => return Some((view, known)),
-                None => self.view(view).learning.trained(false),
+                None => self.failed(view),
             }
         }
         None
+    }
+
+    /// A view's generation cannot be used: it is learned anew later.
+    pub fn failed(&mut self, view: u16) {
+        self.view(view).learning.trained(false);
     }
 
     /// Uses a generation from now on.

@@ -116,7 +116,10 @@ pub(crate) fn decode(bytes: &[u8], number: u32, owner: Option<Owner>) -> Result<
         return Err("its header is not a codec generation's".to_owned());
     }
     if header.format > FORMAT {
-        return Err(format!("format {} is newer than {FORMAT}, the newest this version reads", header.format));
+        return Err(format!(
+            "format {} is newer than {FORMAT}, the newest this version reads",
+            header.format
+        ));
     }
     let from = Owner { shard: header.shard, stream: header.stream };
     if header.number != number || owner.is_some_and(|owner| owner != from) {

@@ -25,7 +25,11 @@ pub(super) struct Learning {
 #[derive(Debug)]
 enum Phase {
     /// Collects: every so many payloads one, until so many were shown.
-    Sampling { trainer: Box<Trainer>, every: u64, left: u64 },
+    Sampling {
+        trainer: Box<Trainer>,
+        every: u64,
+        left: u64,
+    },
     /// Waits for a training.
     Training,
     Measuring,
@@ -194,9 +198,10 @@ mod tests {
     #[test]
     fn drift_trains_again_ever_more_rarely_and_a_bad_hour_does_not() {
         let mut learning = Learning::new(4, Some(16));
-        assert_eq!(put(&mut learning, 20, true, 2000), None);
-        assert_eq!(put(&mut learning, 80, true, 64), None);
-        assert_eq!(put(&mut learning, 20, true, 2000), None);
+        let window = 4 * WINDOW;
+        assert_eq!(put(&mut learning, 20, true, 32 * window), None);
+        assert_eq!(put(&mut learning, 80, true, window), None);
+        assert_eq!(put(&mut learning, 20, true, 32 * window), None);
         let first = put(&mut learning, 80, true, 10_000).expect("it drifted");
         learning.trained(true);
         assert!(put(&mut learning, 20, true, 64).is_none());
@@ -219,6 +224,6 @@ mod tests {
         let mut learning = Learning::new(4, None);
         assert!(put(&mut learning, 20, true, 4).is_some());
         learning.trained(false);
-        assert_eq!(put(&mut learning, 20, true, 1000), Some(4 * 4 * 8));
+        assert_eq!(put(&mut learning, 20, true, 1000), Some(4 * 4 * 8 - 4));
     }
 }

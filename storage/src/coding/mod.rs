@@ -35,12 +35,13 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::codec::{self, Coding, Generation};
+use crate::codec::{self, Coding};
 use crate::error::{OpenError, ReadError};
 use crate::log::segment::Record;
+use crate::record::RecordHeader;
 pub(crate) use coder::Coder;
 pub use coder::Fit;
-pub(crate) use files::{Known, Owner, decode as decode_file, number_of, numbers, path};
+pub(crate) use files::{Known, Owner, clear};
 use keyed::Keyed;
 pub use plan::{FieldPlan, Fields};
 
@@ -71,8 +72,15 @@ pub(crate) struct Stored<'a> {
     pub bytes: &'a [u8],
 }
 
+impl<'a> Stored<'a> {
+    /// What a record's header says of its payload; nothing if no version of this program wrote that.
+    pub fn of(header: &RecordHeader, bytes: &'a [u8]) -> Option<Stored<'a>> {
+        Some(Stored { codec: header.codec, coding: header.coding()?, bytes })
+    }
+}
+
 impl Codecs {
-    /// Loads all that are there and whole. Changes nothing.
+    /// Loads all that are there and whole.
     pub fn load(dir: &Path, owner: Owner) -> Result<Loaded, OpenError> {
         let numbers = files::numbers(dir).map_err(OpenError::io(dir))?;
         let codecs = Codecs { dir: dir.to_path_buf(), owner, known: Keyed::new() };
@@ -126,6 +134,23 @@ impl Codecs {
             .map_err(|_| record.segment.damaged(record.at, "its payload is not of its codec generation"))
     }
 
+    /// Whether a stored payload is the one that came now as `payload` and would be stored as `new`.
+    pub fn are_same(&self, old: Stored<'_>, new: Stored<'_>, payload: &[u8]) -> bool {
+        let alike = (old.codec, old.coding) == (new.codec, new.coding);
+        if alike && (old.bytes == new.bytes || old.coding != Coding::Zstd) {
+            // Decoding undoes encoding, and bits of a shape are the same for the same payload.
+            return old.bytes == new.bytes;
+        }
+        if old.coding == Coding::Raw {
+            return old.bytes == payload;
+        }
+        // One that cannot be decoded any more is no reason to stop writing.
+        let Some(known) = self.get(old.codec) else { return false };
+        let mut decoded = Vec::new();
+        let whole = codec::decode(&known.generation, old.coding, old.bytes, &mut decoded).is_ok();
+        whole && decoded == payload
+    }
+
     /// The generation that a record needs.
     pub fn generation(&self, number: u32) -> Result<&Known, ReadError> {
         self.get(number).ok_or_else(|| self.missing(number))
@@ -140,8 +165,7 @@ impl Codecs {
 
 /// The payload of a record as it is stored, verified.
 pub(crate) fn stored<'g>(record: &Record<'g>) -> Result<Stored<'g>, ReadError> {
-    let Some(coding) = record.header.coding() else {
-        return Err(record.segment.damaged(record.at, "a payload coding this version does not know"));
-    };
-    Ok(Stored { codec: record.header.codec, coding, bytes: record.payload()? })
+    let bytes = record.payload()?;
+    Stored::of(&record.header, bytes)
+        .ok_or_else(|| record.segment.damaged(record.at, "a payload coding this version does not know"))
 }

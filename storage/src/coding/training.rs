@@ -1,27 +1,21 @@
 //! Training off the writer's thread: a job learns a generation from samples and puts its file in place; the writer finds
-//! the outcome at a later commit. A job that outlives its writer stops, or leaves a file that nobody uses.
+//! the outcome at a later commit. A job that outlives its writer writes nothing.
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 
 use super::files::{self, Known, Owner};
 use crate::codec::Trainer;
+use crate::worker::Errands;
 
-/// The trainings of one writer; dropping it stops them.
-#[derive(Debug)]
+/// The trainings of one writer.
+#[derive(Debug, Default)]
 pub(super) struct Trainings {
-    shared: Arc<Shared>,
+    finished: Arc<Mutex<Vec<Finished>>>,
     /// Handed out and not yet taken back.
     running: usize,
-}
-
-#[derive(Debug)]
-struct Shared {
-    stop: AtomicBool,
-    finished: Mutex<Vec<Finished>>,
 }
 
 /// What a training came to.
@@ -37,24 +31,20 @@ pub(super) struct Finished {
 pub(super) struct Job {
     pub dir: PathBuf,
     pub owner: Owner,
+    pub errands: Arc<Errands>,
     pub view: u16,
     pub number: u32,
     pub trainer: Trainer,
 }
 
 impl Trainings {
-    pub fn new() -> Trainings {
-        let shared = Shared { stop: AtomicBool::new(false), finished: Mutex::default() };
-        Trainings { shared: Arc::new(shared), running: 0 }
-    }
-
     /// What is to be run elsewhere.
-    pub fn begin(&mut self, job: Job) -> impl FnOnce() + Send + 'static {
+    pub fn begin(&mut self, job: Job) -> impl FnOnce() + Send + use<> {
         self.running += 1;
-        let shared = self.shared.clone();
+        let finished = self.finished.clone();
         move || {
-            let finished = Finished { view: job.view, known: job.run(&shared.stop) };
-            shared.finished.lock().push(finished);
+            let (view, known) = (job.view, job.run());
+            finished.lock().push(Finished { view, known });
         }
     }
 
@@ -63,7 +53,7 @@ impl Trainings {
         if self.running == 0 {
             return None;
         }
-        let finished = self.shared.finished.lock().pop();
+        let finished = self.finished.lock().pop();
         self.running -= usize::from(finished.is_some());
         finished
     }
@@ -74,24 +64,15 @@ impl Trainings {
     }
 }
 
-impl Drop for Trainings {
-    fn drop(&mut self) {
-        self.shared.stop.store(true, Ordering::Relaxed);
-    }
-}
-
 impl Job {
-    fn run(self, stop: &AtomicBool) -> Option<Known> {
-        if stop.load(Ordering::Relaxed) {
-            return None;
-        }
+    fn run(self) -> Option<Known> {
+        // Nothing is written while it learns: the writer need not wait for that.
+        drop(self.errands.begin()?);
         let generation = self.trainer.train(self.number);
         let bytes = files::encode(self.owner, self.view, self.trainer.len() as u32, &generation);
         // What cannot be loaded must not be used.
         let known = files::decode(&bytes, self.number, Some(self.owner)).ok()?;
-        if stop.load(Ordering::Relaxed) {
-            return None;
-        }
+        let _errand = self.errands.begin()?;
         files::store(&self.dir, self.number, &bytes).ok()?;
         Some(known)
     }
