@@ -33,6 +33,7 @@ mod recover;
 mod shard;
 mod sync;
 mod types;
+mod worker;
 mod write;
 
 pub use error::{InspectError, OpenError, ReadError, WriteError};

@@ -3,8 +3,8 @@
 
 use std::cmp::Ordering as Order;
 use std::path::PathBuf;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use crossbeam_epoch::Guard;
 
@@ -18,6 +18,7 @@ use crate::map::EpochCell;
 use crate::planted;
 use crate::sync::Unsynced;
 use crate::types::{Stats, TopicIndex, TopicLog, VersionKey};
+use crate::worker::Errands;
 
 /// The shared part of a shard.
 #[derive(Debug)]
@@ -38,6 +39,8 @@ pub(crate) struct Shard {
     /// Held during a sync: syncs of a shard come one after the other.
     pub sync_turn: parking_lot::Mutex<()>,
     pub poison: Poison,
+    /// What other threads do in its directory.
+    pub errands: Arc<Errands>,
     pub faults: Faults,
 }
 
@@ -75,6 +78,7 @@ impl Shard {
             unsynced: parking_lot::Mutex::new(Unsynced::new(topics.len())),
             sync_turn: parking_lot::Mutex::new(()),
             poison: Poison::default(),
+            errands: Arc::default(),
             faults: Faults::default(),
             topics,
         }

@@ -261,6 +261,8 @@ impl ShardWriter {
 
 impl Drop for ShardWriter {
     fn drop(&mut self) {
+        // Whoever opens the directory next must be alone in it.
+        self.shard.errands.stop();
         self.sync.unregister(&self.shard);
     }
 }
