@@ -315,6 +315,7 @@ impl Recovered {
         active.segment.clear_from(active.tail).map_err(OpenError::io(&path))?;
         let whole = Segment::open(&path, true)?;
         whole.note_expiry(active.segment.max_expiry_ms.load(std::sync::atomic::Ordering::Relaxed));
+        active.segment.base_ms().inspect(|base_ms| whole.note_base(*base_ms));
         active.segment = Arc::new(whole);
         *self.segments.last_mut().expect("it is the last one") = active.segment.clone();
         Ok(())
