@@ -49,17 +49,10 @@ pub fn open(
     let recover::Repaired { index, segments, active, last } = recovered;
     let shard = Arc::new(Shard::new(dir.to_path_buf(), &manifest, index, loaded.codecs, segments, &last));
     let reader = ShardReader { shard: shard.clone() };
-    let writer = ShardWriter::new(
-        shard,
-        manifest,
-        options.clone(),
-        active,
-        last,
-        coder,
-        sync.clone(),
-        locks,
-        stored_topics,
-    );
+    let (options, sync) = (options.clone(), sync.clone());
+    let views = &identity.views;
+    let writer =
+        ShardWriter::new(shard, manifest, options, active, last, coder, sync, locks, stored_topics, views);
     Ok((writer, reader))
 }
 

@@ -12,7 +12,8 @@ use crate::model::{self, Model};
 /// Name and priority of the topics, in the order of their numbers. Two are equal but for their names.
 pub const TOPICS: [(&str, u8); 3] = [("b.main", 1), ("a.backfill", 1), ("c.corrections", 7)];
 pub const ENTITIES: u8 = 5;
-pub const VIEWS: [u16; 2] = [1, 700];
+/// The last one keeps the current version only; the others all.
+pub const VIEWS: [u16; 3] = [1, 700, 31];
 
 /// A data point that owns what it has.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,8 +83,14 @@ pub fn identity() -> ShardIdentity {
         partition: 3,
         partitions: 8,
         topics: TOPICS.into_iter().map(topic).collect(),
-        views: VIEWS.into_iter().map(|id| (id, ViewPolicy::full(&format!("view {id}"), 1_000_000))).collect(),
+        views: VIEWS.into_iter().map(|id| (id, policy(id))).collect(),
     }
+}
+
+fn policy(view: u16) -> ViewPolicy {
+    let description = format!("view {view}");
+    let latest = view == VIEWS[2];
+    if latest { ViewPolicy::latest(&description, 1_000_000) } else { ViewPolicy::full(&description, 1_000_000) }
 }
 
 /// Segments of 64 KiB, so that tests see many.
