@@ -43,10 +43,9 @@ pub fn open(
         manifest.store(dir).map_err(OpenError::io(&dir.join(manifest::NAME)))?;
     }
     let recover::Repaired { index, segments, active, last } = recovered;
-    let shard = Arc::new(Shard::new(dir.to_path_buf(), &manifest, index, segments, &last));
+    let shard = Arc::new(Shard::new(dir.to_path_buf(), manifest, index, segments, &last));
     let reader = ShardReader { shard: shard.clone() };
-    let writer =
-        ShardWriter::new(shard, manifest, options.clone(), active, last, sync.clone(), locks, stored_topics);
+    let writer = ShardWriter::new(shard, options.clone(), active, last, sync.clone(), locks, stored_topics);
     Ok((writer, reader))
 }
 

@@ -11,8 +11,9 @@ use crossbeam_epoch::Guard;
 use crate::disk::Faults;
 use crate::error::WriteError;
 use crate::index::Index;
+use crate::keeper::NextSegment;
 use crate::log::frame::Position;
-use crate::log::segment::Segments;
+use crate::log::segment::{Segment, Segments};
 use crate::manifest::Manifest;
 use crate::map::EpochCell;
 use crate::planted;
@@ -41,6 +42,12 @@ pub(crate) struct Shard {
     pub poison: Poison,
     /// What other threads do in its directory.
     pub errands: Arc<Errands>,
+    /// As it is stored; locked while it is replaced.
+    pub manifest: parking_lot::Mutex<Manifest>,
+    /// The segment after the active one.
+    pub next: NextSegment,
+    /// Segments that are out of the index and to be unlinked.
+    pub leaving: parking_lot::Mutex<Vec<Arc<Segment>>>,
     pub faults: Faults,
 }
 
@@ -63,7 +70,7 @@ pub(crate) struct Poison(OnceLock<String>);
 
 impl Shard {
     /// A shard as recovery found it.
-    pub fn new(dir: PathBuf, manifest: &Manifest, index: Index, segments: Segments, last: &Last) -> Shard {
+    pub fn new(dir: PathBuf, manifest: Manifest, index: Index, segments: Segments, last: &Last) -> Shard {
         let topics = manifest.topic_logs();
         Shard {
             dir,
@@ -79,6 +86,9 @@ impl Shard {
             sync_turn: parking_lot::Mutex::new(()),
             poison: Poison::default(),
             errands: Arc::default(),
+            manifest: parking_lot::Mutex::new(manifest),
+            next: NextSegment::default(),
+            leaving: parking_lot::Mutex::default(),
             faults: Faults::default(),
             topics,
         }

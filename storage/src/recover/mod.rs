@@ -7,6 +7,7 @@
 
 mod scan;
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -60,8 +61,9 @@ pub(crate) fn read(dir: &Path, manifest: &Manifest, stored_topics: usize) -> Res
         unclean: false,
         stored_topics,
     };
-    let named = manifest.first_segment..=manifest.last_segment;
+    let named = manifest.segments();
     let segments = named.map(|number| open(dir, manifest, number)).collect::<Result<Vec<_>, _>>()?;
+    check_lengths(&segments)?;
     let mut taken = 0;
     while taken < segments.len() && recovered.take(segments[taken].clone(), manifest)? {
         taken += 1;
@@ -94,19 +96,25 @@ fn open(dir: &Path, manifest: &Manifest, number: u32) -> Result<Arc<Segment>, Op
         let detail = format!("the file goes on after its {} bytes: it was extended", segment.capacity());
         return Err(OpenError::corrupt(&path, segment.capacity(), detail));
     }
-    if segment.map.len() < segment.capacity() && number < manifest.last_segment {
-        let (bytes, capacity) = (segment.map.len(), segment.capacity());
-        let detail = format!("the file ends here instead of at byte {capacity}: it was truncated");
-        return Err(OpenError::corrupt(&path, bytes, detail));
-    }
     Ok(Arc::new(segment))
 }
 
-/// Segment files the MANIFEST does not name. Older ones have expired. Newer ones were begun when a crash came, and
+/// Only the last segment that was begun, and one made ahead after it, may be short: they were not synced as a whole.
+fn check_lengths(segments: &[Arc<Segment>]) -> Result<(), OpenError> {
+    let begun = segments.iter().rposition(|segment| !segment.header.is_unused()).unwrap_or(0);
+    let short = segments[..begun].iter().find(|segment| segment.map.len() < segment.capacity());
+    let Some(segment) = short else { return Ok(()) };
+    let (bytes, capacity) = (segment.map.len(), segment.capacity());
+    let detail = format!("the file ends here instead of at byte {capacity}: it was truncated");
+    Err(OpenError::corrupt(&segment.path, bytes, detail))
+}
+
+/// Segment files the MANIFEST does not name. Older ones have left. Newer ones were begun when a crash came, and
 /// have no frame; one that has says that the MANIFEST is not the newest.
 fn unnamed(dir: &Path, manifest: &Manifest) -> Result<Vec<u32>, OpenError> {
     let mut numbers = segment::numbers(dir).map_err(OpenError::io(dir))?;
-    numbers.retain(|number| !(manifest.first_segment..=manifest.last_segment).contains(number));
+    let named: HashSet<u32> = manifest.segments().collect();
+    numbers.retain(|number| !named.contains(number));
     let newest = manifest.last_segment.max(manifest.discarded_segment);
     for number in numbers.iter().filter(|number| **number > newest) {
         let path = segment::path(dir, *number);
@@ -123,6 +131,14 @@ impl Recovered {
     fn take(&mut self, segment: Arc<Segment>, manifest: &Manifest) -> Result<bool, OpenError> {
         let first = self.segments.is_empty();
         if first {
+            (self.last.sequence, self.last.sum) =
+                (segment.header.first_sequence.saturating_sub(1), segment.header.previous);
+        }
+        if let Some(hole) = manifest.hole_before(segment.number).filter(|hole| hole.first_sequence > 0) {
+            if (hole.previous, hole.first_sequence) != (self.last.sum, self.last.sequence + 1) {
+                return Ok(false);
+            }
+            // What is gone was synced as a whole, and so was a frame after it: here the log goes on.
             (self.last.sequence, self.last.sum) =
                 (segment.header.first_sequence.saturating_sub(1), segment.header.previous);
         }
@@ -274,7 +290,7 @@ impl Recovered {
             let path = segment::path(dir, number);
             std::fs::remove_file(&path).map_err(OpenError::io(&path))?;
         }
-        let segments = Segments { list: self.segments };
+        let segments = Segments::new(self.segments);
         Ok(Repaired { index: self.index, segments, active: self.active, last: self.last })
     }
 
@@ -291,14 +307,13 @@ impl Recovered {
     }
 }
 
-/// Applies a record to the index as the writer did: in the place of what the key had before. A late record whose key
+/// Applies a record to the index as the writer did: in the place of what the key had before, whatever that is. A late record whose key
 /// is not there came to a version that has expired; the key was forgotten with it.
 fn replay(index: &Index, segment: &Segment, entry: &Entry) {
     let guard = &crossbeam_epoch::pin();
     let key = Key::new(entry.entity_hash(), entry.view);
     let new = Slot::new(Location::new(segment.number, entry.at()), entry.is_late());
-    let replaced = entry.replaces();
-    let old = index.candidates(key, guard).find(|slot| slot.newest() == replaced);
+    let old = index.candidates(key, guard).next();
     if old.is_some() || !entry.is_late() {
         index.publish(key, old.unwrap_or(Slot::NONE), new, guard);
     }

@@ -14,8 +14,9 @@ use xxhash_rust::xxh3::xxh3_128;
 use crate::chain;
 use crate::error::{OpenError, ReadError, WriteError};
 use crate::index::{Key, Slot};
+use crate::keeper;
+use crate::listing::Listing;
 use crate::log::frame::Position;
-use crate::manifest::Manifest;
 use crate::planted;
 use crate::record::{Location, RecordHeader, jump_depth};
 use crate::shard::{Last, Shard};
@@ -29,14 +30,15 @@ pub(crate) use commit::Active;
 #[derive(Debug)]
 pub struct ShardWriter {
     pub(crate) shard: Arc<Shard>,
-    pub(crate) manifest: Manifest,
     pub(crate) options: Options,
     /// The segment that frames go to; none before the first commit.
     pub(crate) active: Option<Active>,
     /// The last frame, and the positions with the batch's included.
     pub(crate) last: Last,
     batch: Batch,
-    sync: SyncGroup,
+    pub(crate) sync: SyncGroup,
+    /// The segment whose keys are being forgotten.
+    pub(crate) forgetting: Option<Listing>,
     /// Topics the shard had before this opening.
     stored_topics: usize,
     /// Held for its locks.
@@ -47,7 +49,6 @@ impl ShardWriter {
     #[allow(clippy::too_many_arguments, reason = "the parts of one thing, put together in one place")]
     pub(crate) fn new(
         shard: Arc<Shard>,
-        manifest: Manifest,
         options: Options,
         active: Option<Active>,
         last: Last,
@@ -57,7 +58,17 @@ impl ShardWriter {
     ) -> ShardWriter {
         sync.register(&shard);
         let batch = Batch::new(shard.topics.len());
-        ShardWriter { shard, manifest, options, active, last, batch, sync, stored_topics, _locks: locks }
+        ShardWriter {
+            shard,
+            options,
+            active,
+            last,
+            batch,
+            sync,
+            forgetting: None,
+            stored_topics,
+            _locks: locks,
+        }
     }
 
     /// A topic's number.
@@ -76,11 +87,12 @@ impl ShardWriter {
     /// # Errors
     /// `ViewChanged` if an id was another view's; `Io` if that cannot be stored. Nothing has changed then.
     pub fn adopt_views(&mut self, views: &BTreeMap<u16, ViewPolicy>) -> Result<(), OpenError> {
-        let mut manifest = self.manifest.clone();
+        let mut stored = self.shard.manifest.lock();
+        let mut manifest = stored.clone();
         manifest.adopt_views(&self.shard.dir, views)?;
-        if manifest.views != self.manifest.views {
+        if manifest.views != stored.views {
             manifest.store(&self.shard.dir).map_err(OpenError::io(&self.shard.dir))?;
-            self.manifest = manifest;
+            *stored = manifest;
         }
         Ok(())
     }
@@ -142,12 +154,13 @@ impl ShardWriter {
         self.write_frame()
     }
 
-    /// Commits, then unlinks the oldest segments as far as all their versions have outlived expiry and allowed lateness, by
-    /// the clock (`now_ms`) and by the ingest time, so that a clock that jumps removes nothing. Keys whose current
-    /// version goes with them are forgotten.
+    /// Commits, then takes away the oldest segments as far as all their versions have outlived expiry and allowed
+    /// lateness, by the clock (`now_ms`) and by the ingest time, so that a clock that jumps removes nothing. Keys whose
+    /// current version goes with them are forgotten. Works for about a millisecond, says whether more is to be done,
+    /// and leaves the files to the sync group's threads.
     ///
     /// # Errors
-    /// As of `commit`; `NoSpace` also if there is no room even for a new MANIFEST. Nothing is removed then.
+    /// As of `commit`.
     pub fn expire(&mut self, now_ms: i64) -> Result<ExpireReport, WriteError> {
         crate::expire::expire(self, now_ms)
     }
@@ -166,8 +179,9 @@ impl ShardWriter {
     /// As of `commit` and `sync_now`; the directory is let go of all the same.
     pub fn close(mut self) -> Result<(), WriteError> {
         self.commit()?;
+        self.shard.errands.stop();
         self.sync_now()?;
-        self.store_manifest(|_| ())
+        keeper::close(&self.shard)
     }
 
     /// Bytes of the batch.
