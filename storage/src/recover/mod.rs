@@ -7,6 +7,7 @@
 
 mod scan;
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -62,8 +63,9 @@ pub(crate) fn read(dir: &Path, manifest: &Manifest, stored_topics: usize) -> Res
         unclean: false,
         stored_topics,
     };
-    let named = manifest.first_segment..=manifest.last_segment;
+    let named = manifest.segments();
     let segments = named.map(|number| open(dir, manifest, number)).collect::<Result<Vec<_>, _>>()?;
+    check_lengths(&segments)?;
     let mut taken = 0;
     while taken < segments.len() && recovered.take(segments[taken].clone(), manifest)? {
         taken += 1;
@@ -96,19 +98,25 @@ fn open(dir: &Path, manifest: &Manifest, number: u32) -> Result<Arc<Segment>, Op
         let detail = format!("the file goes on after its {} bytes: it was extended", segment.capacity());
         return Err(OpenError::corrupt(&path, segment.capacity(), detail));
     }
-    if segment.map.len() < segment.capacity() && number < manifest.last_segment {
-        let (bytes, capacity) = (segment.map.len(), segment.capacity());
-        let detail = format!("the file ends here instead of at byte {capacity}: it was truncated");
-        return Err(OpenError::corrupt(&path, bytes, detail));
-    }
     Ok(Arc::new(segment))
 }
 
-/// Segment files the MANIFEST does not name. Older ones have expired. Newer ones were begun when a crash came, and
+/// Only the last segment that was begun, and one made ahead after it, may be short: they were not synced as a whole.
+fn check_lengths(segments: &[Arc<Segment>]) -> Result<(), OpenError> {
+    let begun = segments.iter().rposition(|segment| !segment.header.is_unused()).unwrap_or(0);
+    let short = segments[..begun].iter().find(|segment| segment.map.len() < segment.capacity());
+    let Some(segment) = short else { return Ok(()) };
+    let (bytes, capacity) = (segment.map.len(), segment.capacity());
+    let detail = format!("the file ends here instead of at byte {capacity}: it was truncated");
+    Err(OpenError::corrupt(&segment.path, bytes, detail))
+}
+
+/// Segment files the MANIFEST does not name. Older ones have left. Newer ones were begun when a crash came, and
 /// have no frame; one that has says that the MANIFEST is not the newest.
 fn unnamed(dir: &Path, manifest: &Manifest) -> Result<Vec<u32>, OpenError> {
     let mut numbers = segment::numbers(dir).map_err(OpenError::io(dir))?;
-    numbers.retain(|number| !(manifest.first_segment..=manifest.last_segment).contains(number));
+    let named: HashSet<u32> = manifest.segments().collect();
+    numbers.retain(|number| !named.contains(number));
     let newest = manifest.last_segment.max(manifest.discarded_segment);
     for number in numbers.iter().filter(|number| **number > newest) {
         let path = segment::path(dir, *number);
@@ -125,6 +133,14 @@ impl Recovered {
     fn take(&mut self, segment: Arc<Segment>, manifest: &Manifest) -> Result<bool, OpenError> {
         let first = self.segments.is_empty();
         if first {
+            (self.last.sequence, self.last.sum) =
+                (segment.header.first_sequence.saturating_sub(1), segment.header.previous);
+        }
+        if let Some(hole) = manifest.hole_before(segment.number).filter(|hole| hole.first_sequence > 0) {
+            if (hole.previous, hole.first_sequence) != (self.last.sum, self.last.sequence + 1) {
+                return Ok(false);
+            }
+            // What is gone was synced as a whole, and so was a frame after it: here the log goes on.
             (self.last.sequence, self.last.sum) =
                 (segment.header.first_sequence.saturating_sub(1), segment.header.previous);
         }
@@ -303,7 +319,7 @@ impl Recovered {
             let path = segment::path(dir, number);
             std::fs::remove_file(&path).map_err(OpenError::io(&path))?;
         }
-        let segments = Segments { list: self.segments };
+        let segments = Segments::new(self.segments);
         segments.count_live(&self.index);
         Ok(Repaired { index: self.index, segments, active: self.active, last: self.last })
     }

@@ -213,8 +213,9 @@ impl Run {
     fn power_loss(&mut self, lost: u64, garbage: bool) {
         let from = self.dir();
         self.generation += 1;
-        copy(&from, &self.dir());
+        // Other threads may still be making or unlinking files.
         self.store = None;
+        copy(&from, &self.dir());
         let segments = segments(&self.dir());
         let (first, synced) = (self.synced_bytes.0.max(1), self.synced_bytes.1.max(128));
         if segments.len() >= first {
