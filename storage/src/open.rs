@@ -47,8 +47,7 @@ pub fn open(
     let reader = ShardReader { shard: shard.clone() };
     let (options, sync) = (options.clone(), sync.clone());
     let views = &identity.views;
-    let writer =
-        ShardWriter::new(shard, manifest, options, active, last, sync, locks, stored_topics, views);
+    let writer = ShardWriter::new(shard, manifest, options, active, last, sync, locks, stored_topics, views);
     Ok((writer, reader))
 }
 
