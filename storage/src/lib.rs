@@ -13,6 +13,7 @@
 mod atomics;
 mod chain;
 pub mod codec;
+mod coding;
 mod digest;
 mod disk;
 mod error;
@@ -34,8 +35,10 @@ mod recover;
 mod shard;
 mod sync;
 mod types;
+mod worker;
 mod write;
 
+pub use coding::{FieldPlan, Fields, Fit};
 pub use error::{InspectError, OpenError, ReadError, WriteError};
 pub use open::open;
 pub use read::{History, Pinned, ShardReader, Version};

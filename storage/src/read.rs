@@ -10,6 +10,7 @@ use std::sync::Arc;
 use crossbeam_epoch::Guard;
 
 use crate::chain::{self, Chain};
+use crate::coding::{Codecs, FieldPlan, Fields};
 use crate::digest;
 use crate::error::ReadError;
 pub use crate::history::History;
@@ -92,7 +93,7 @@ impl Pinned<'_> {
     #[inline]
     pub fn latest(&self, entity: &[u8], view: u16) -> Result<Option<Version<'_>>, ReadError> {
         let chain = self.chain(entity, view)?;
-        Ok(chain.map(|chain| Version { record: chain.current }))
+        Ok(chain.map(|chain| self.version(chain.current)))
     }
 
     /// The current versions of several views of one entity; `each` gets the place in `views` and what was found.
@@ -123,7 +124,7 @@ impl Pinned<'_> {
         slots[..views.len()].iter().for_each(|slot| segments.prefetch(*slot));
         for (place, (slot, view)) in slots.into_iter().zip(views).enumerate() {
             let chain = chain::of_slot(segments, slot, entity, *view);
-            each(place, chain.map(|chain| chain.map(|chain| Version { record: chain.current })));
+            each(place, chain.map(|chain| chain.map(|chain| self.version(chain.current))));
         }
     }
 
@@ -140,12 +141,16 @@ impl Pinned<'_> {
     ) -> Result<Option<Version<'_>>, ReadError> {
         let Some(chain) = self.chain(entity, view)? else { return Ok(None) };
         let record = chain.as_of(self.shard, as_of_ms, known_at_ms)?;
-        Ok(record.map(|record| Version { record }))
+        Ok(record.map(|record| self.version(record)))
     }
 
     /// Versions, newest first. An error ends it.
     pub fn history(&self, entity: &[u8], view: u16, range: &HistoryRange) -> History<'_> {
         History::new(self.shard, self.chain(entity, view), *range)
+    }
+
+    fn version<'g>(&'g self, record: Record<'g>) -> Version<'g> {
+        Version { record, codecs: &self.shard.codecs }
     }
 
     fn chain(&self, entity: &[u8], view: u16) -> Result<Option<Chain<'_>>, ReadError> {
@@ -163,6 +168,7 @@ impl fmt::Debug for Pinned<'_> {
 #[derive(Debug, Clone, Copy)]
 pub struct Version<'g> {
     pub(crate) record: Record<'g>,
+    pub(crate) codecs: &'g Codecs,
 }
 
 impl<'g> Version<'g> {
@@ -204,14 +210,29 @@ impl<'g> Version<'g> {
     /// The bytes put; empty for a tombstone.
     ///
     /// # Errors
-    /// If they are damaged.
+    /// If they, or what is needed to decode them, are damaged or missing.
     pub fn payload(&self) -> Result<Cow<'g, [u8]>, ReadError> {
-        if self.record.header.codec != 0 {
-            return Err(self
-                .record
-                .segment
-                .damaged(self.record.at, "a payload coding this version does not know"));
-        }
-        self.record.payload().map(Cow::Borrowed)
+        self.codecs.payload(&self.record)
+    }
+
+    /// Appends the bytes put to `out`; after an error `out` is as before.
+    ///
+    /// # Errors
+    /// As of `payload`.
+    pub fn payload_into(&self, out: &mut Vec<u8>) -> Result<(), ReadError> {
+        self.codecs.append(&self.record, out)
+    }
+
+    /// Single fields of the payload, without decoding the rest; nothing if the payload has no shape, and then it has to
+    /// be scanned. Who asks for fields knows the view: `plan` must be its.
+    ///
+    /// # Errors
+    /// As of `payload`.
+    #[inline]
+    pub fn fields<'a>(&self, plan: &'a FieldPlan) -> Result<Option<Fields<'a>>, ReadError>
+    where
+        'g: 'a,
+    {
+        plan.fields(self.codecs, &self.record)
     }
 }

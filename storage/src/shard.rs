@@ -3,12 +3,13 @@
 
 use std::cmp::Ordering as Order;
 use std::path::PathBuf;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use crossbeam_epoch::Guard;
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
+use crate::coding::Codecs;
 use crate::disk::Faults;
 use crate::error::WriteError;
 use crate::index::Index;
@@ -19,6 +20,7 @@ use crate::map::EpochCell;
 use crate::planted;
 use crate::sync::Unsynced;
 use crate::types::{Stats, TopicIndex, TopicLog, VersionKey};
+use crate::worker::Errands;
 
 /// The shared part of a shard.
 #[derive(Debug)]
@@ -29,6 +31,7 @@ pub(crate) struct Shard {
     /// By topic number: its place in the order of (priority, name).
     ranks: Vec<u32>,
     pub index: Index,
+    pub codecs: Codecs,
     pub segments: EpochCell<Segments>,
     pub applied: Positions,
     pub durable: Positions,
@@ -39,6 +42,8 @@ pub(crate) struct Shard {
     /// Held during a sync: syncs of a shard come one after the other.
     pub sync_turn: parking_lot::Mutex<()>,
     pub poison: Poison,
+    /// What other threads do in its directory.
+    pub errands: Arc<Errands>,
     pub faults: Faults,
 }
 
@@ -61,13 +66,21 @@ pub(crate) struct Poison(OnceLock<String>);
 
 impl Shard {
     /// A shard as recovery found it.
-    pub fn new(dir: PathBuf, manifest: &Manifest, index: Index, segments: Segments, last: &Last) -> Shard {
+    pub fn new(
+        dir: PathBuf,
+        manifest: &Manifest,
+        index: Index,
+        codecs: Codecs,
+        segments: Segments,
+        last: &Last,
+    ) -> Shard {
         let topics = manifest.topic_logs();
         Shard {
             dir,
             id: manifest.shard.into_bytes(),
             ranks: ranks(&topics),
             index,
+            codecs,
             segments: EpochCell::new(segments),
             applied: Positions::new(&last.positions),
             durable: Positions::new(&last.positions),
@@ -76,6 +89,7 @@ impl Shard {
             unsynced: parking_lot::Mutex::new(Unsynced::new(topics.len())),
             sync_turn: parking_lot::Mutex::new(()),
             poison: Poison::default(),
+            errands: Arc::default(),
             faults: Faults::default(),
             topics,
         }

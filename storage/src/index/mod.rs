@@ -100,7 +100,7 @@ impl Slot {
     #[inline]
     pub fn new(segment: u32, byte: u64, coarse: Coarse, late: bool) -> Slot {
         let segment = u64::from(segment % Self::SEGMENTS) << Self::PLACE_BITS;
-        Slot(u64::from(late) << 63 | u64::from(coarse.0) << 48 | segment | byte / 8)
+        Slot(u64::from(late) << 63 | u64::from(coarse.0) << 48 | segment | (byte / 8))
     }
 
     #[inline]
