@@ -65,8 +65,7 @@ fn say(words: std::fmt::Arguments<'_>) {
 
 /// Says what is durable when that has changed.
 fn say_durable(reader: &ShardReader, before: &mut Vec<i64>) {
-    let now: Vec<i64> =
-        (0..TOPICS.len() as u16).map(|topic| durable(reader, topic).unwrap_or(-1)).collect();
+    let now: Vec<i64> = (0..TOPICS.len() as u16).map(|topic| durable(reader, topic).unwrap_or(-1)).collect();
     if now != *before {
         say(format_args!("durable {}", now.iter().map(i64::to_string).collect::<Vec<_>>().join(" ")));
         *before = now;

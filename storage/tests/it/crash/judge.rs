@@ -46,7 +46,8 @@ fn go_on(writer: &mut ShardWriter, story: &Story) -> Result<(), String> {
 }
 
 fn state(reader: &ShardReader, story: &Story, fate: &Fate) -> Result<usize, String> {
-    let positions: Vec<i64> = (0..TOPICS.len() as u16).map(|topic| applied(reader, topic).unwrap_or(-1)).collect();
+    let positions: Vec<i64> =
+        (0..TOPICS.len() as u16).map(|topic| applied(reader, topic).unwrap_or(-1)).collect();
     let same = |model: &Model| {
         let of = |topic| model.positions.get(&topic).copied().unwrap_or(-1);
         (0..TOPICS.len()).all(|topic| of(topic as u16) == positions[topic])
@@ -61,8 +62,9 @@ fn state(reader: &ShardReader, story: &Story, fate: &Fate) -> Result<usize, Stri
     }
     let (model, gone) = (&story.states[commits], Gone { ms: fate.gone_ms });
     for (entity, view) in model.versions.keys() {
-        key(reader, model, entity, *view, gone)
-            .map_err(|why| format!("{commits} commits, {} view {view}: {why}", String::from_utf8_lossy(entity)))?;
+        key(reader, model, entity, *view, gone).map_err(|why| {
+            format!("{commits} commits, {} view {view}: {why}", String::from_utf8_lossy(entity))
+        })?;
     }
     whole(reader, story, commits, gone)?;
     Ok(commits)
@@ -73,7 +75,10 @@ fn whole(reader: &ShardReader, story: &Story, commits: usize, gone: Gone) -> Res
     let model = &story.states[commits];
     let keys = reader.stats().keys;
     let forgettable = model.versions.iter().filter(|((entity, view), _)| {
-        model.history(entity, *view, &HistoryRange::default()).first().is_some_and(|head| gone.may_go(&head.point))
+        model
+            .history(entity, *view, &HistoryRange::default())
+            .first()
+            .is_some_and(|head| gone.may_go(&head.point))
     });
     let (all, fewer) = (model.versions.len() as u64, forgettable.count() as u64);
     if !(all - fewer..=all).contains(&keys) {
@@ -98,8 +103,11 @@ fn shown(what: Option<&Point>) -> String {
 }
 
 fn key(reader: &ShardReader, model: &Model, entity: &[u8], view: u16, gone: Gone) -> Result<(), String> {
-    let right: Vec<&Point> =
-        model.history(entity, view, &HistoryRange::default()).into_iter().map(|version| &version.point).collect();
+    let right: Vec<&Point> = model
+        .history(entity, view, &HistoryRange::default())
+        .into_iter()
+        .map(|version| &version.point)
+        .collect();
     let pinned = reader.pin();
     let latest = store::latest(reader, entity, view).map_err(|error| error.to_string())?;
     let head = right[0];
@@ -107,16 +115,22 @@ fn key(reader: &ShardReader, model: &Model, entity: &[u8], view: u16, gone: Gone
     if !forgotten && latest.as_ref() != Some(head) {
         return Err(format!("the latest is {}, not {}", shown(latest.as_ref()), shown(Some(head))));
     }
-    let left = store::history(reader, entity, view, &HistoryRange::default()).map_err(|error| error.to_string())?;
+    let left =
+        store::history(reader, entity, view, &HistoryRange::default()).map_err(|error| error.to_string())?;
     let missing = missing(&left, &right)?;
     if let Some(lost) = missing.iter().find(|point| !forgotten && !gone.may_go(point)) {
         return Err(format!("its history lacks {}", shown(Some(lost))));
     }
     for at in right.iter().step_by(1 + right.len() / 4) {
-        let expected = model.as_of(entity, view, at.event_time_ms, Some(at.ingest_time_ms)).map(|version| &version.point);
+        let expected = model
+            .as_of(entity, view, at.event_time_ms, Some(at.ingest_time_ms))
+            .map(|version| &version.point);
         let got = pinned.as_of(entity, view, at.event_time_ms, Some(at.ingest_time_ms));
         let got = got.map_err(|error| error.to_string())?;
-        let got = got.map(|version| owned(entity, view, &version)).transpose().map_err(|error| error.to_string())?;
+        let got = got
+            .map(|version| owned(entity, view, &version))
+            .transpose()
+            .map_err(|error| error.to_string())?;
         let vague = missing.iter().any(|point| Some(*point) == expected);
         if !vague && got.as_ref() != expected {
             let time = at.event_time_ms;

@@ -36,10 +36,23 @@ pub fn every_call(seed: u64, puts: usize, powers: usize, counts: &Counts) {
     std::fs::create_dir(&dir).expect("a directory");
     let events = strace::watch(&dir, seed, puts);
     let story = Story::new(seed, puts);
-    assert!(matches!(events.last(), Some(Event::Said(Said::Ended))), "seed {seed}: the story ends: {:?}", events.last());
+    assert!(
+        matches!(events.last(), Some(Event::Said(Said::Ended))),
+        "seed {seed}: the story ends: {:?}",
+        events.last()
+    );
     std::thread::scope(|scope| {
         for judge in 0..JUDGES {
-            let walk = Walk { seed, powers, judge, dir: &dir, root: root.path(), events: &events, story: &story, counts };
+            let walk = Walk {
+                seed,
+                powers,
+                judge,
+                dir: &dir,
+                root: root.path(),
+                events: &events,
+                story: &story,
+                counts,
+            };
             scope.spawn(move || walk.walk());
         }
     });
@@ -65,7 +78,9 @@ impl Walk<'_> {
             // What began once this many events were over.
             for (later, event) in self.events.iter().enumerate().skip(at) {
                 match event {
-                    Event::Called { call, begun: when, .. } if *when == at => begun[later] = files.begin(call),
+                    Event::Called { call, begun: when, .. } if *when == at => {
+                        begun[later] = files.begin(call)
+                    }
                     Event::Called { begun: when, .. } if *when < at => {}
                     _ if later > at + 64 => break,
                     _ => {}
@@ -142,8 +157,10 @@ fn kill_at(seed: u64, puts: usize, name: &str, nth: u32, story: &Story) -> bool 
     let inject = format!("inject={name}:signal=SIGKILL:when={nth}");
     let trace = format!("trace={name}");
     let before = ["strace", "-f", "--seccomp-bpf", "-qq", "-o", "/dev/null", "-e", &trace, "-e", &inject];
-    let run = child::command(&before, &dir, seed, puts).output().expect("strace is installed: ops/setup does it");
-    let said: Vec<Said> = String::from_utf8_lossy(&run.stdout).lines().filter_map(child::understand).collect();
+    let run =
+        child::command(&before, &dir, seed, puts).output().expect("strace is installed: ops/setup does it");
+    let said: Vec<Said> =
+        String::from_utf8_lossy(&run.stdout).lines().filter_map(child::understand).collect();
     let killed = run.status.signal() == Some(9) || run.status.code() == Some(137);
     assert!(killed || said.last() == Some(&Said::Ended), "seed {seed}, {name} {nth}: {run:?}");
     let fate = Fate::of(story, said.iter(), Cut::Kill);

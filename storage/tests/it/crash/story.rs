@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
-use forebay_storage::{Keep, Kind, ShardIdentity, ShardReader, ShardWriter, TopicIndex, ViewPolicy, WriteError};
+use forebay_storage::{
+    Keep, Kind, ShardIdentity, ShardReader, ShardWriter, TopicIndex, ViewPolicy, WriteError,
+};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
@@ -21,12 +23,20 @@ const ENTITIES: usize = 6;
 #[derive(Debug, Clone)]
 pub enum Step {
     Put(Point),
-    Skip { topic: u16, offset: i64, at_ms: i64 },
+    Skip {
+        topic: u16,
+        offset: i64,
+        at_ms: i64,
+    },
     Commit,
     Sync,
-    Expire { now_ms: i64 },
+    Expire {
+        now_ms: i64,
+    },
     /// Opened again, after a close or after nothing.
-    Reopen { close: bool },
+    Reopen {
+        close: bool,
+    },
 }
 
 /// A story and its right states.
@@ -96,7 +106,8 @@ impl Story {
         *self.digests[commits].get_or_init(|| {
             let dir = store::temporary();
             let (mut writer, reader) = open(dir.path()).expect("a fresh shard");
-            let last = self.commits.iter().position(|so_far| *so_far == commits).expect("a commit of the story");
+            let last =
+                self.commits.iter().position(|so_far| *so_far == commits).expect("a commit of the story");
             let fed = if commits == 0 { &[] } else { &self.steps[..=last] };
             for step in fed.iter().filter(|step| !matches!(step, Step::Expire { .. })) {
                 feed(&mut writer, step).expect("a fresh shard takes it");
@@ -248,10 +259,15 @@ impl Teller {
             let bytes = self.random.random_range(0..9000);
             return (0..bytes).map(|_| self.random.random()).collect();
         }
-        let (signal, noise, up) = (self.random.random_range(-90..-40), self.random.random::<u16>(), self.one_in(2));
-        let mut text = format!("{{\"at\":{event_time_ms},\"signal_dbm\":{signal},\"noise\":{noise},\"up\":{up}");
+        let (signal, noise, up) =
+            (self.random.random_range(-90..-40), self.random.random::<u16>(), self.one_in(2));
+        let mut text =
+            format!("{{\"at\":{event_time_ms},\"signal_dbm\":{signal},\"noise\":{noise},\"up\":{up}");
         for cell in 0..self.random.random_range(0..40) {
-            text.push_str(&format!(",\"cell_{cell}\":{{\"load\":0.{:03}}}", self.random.random_range(0..1000)));
+            text.push_str(&format!(
+                ",\"cell_{cell}\":{{\"load\":0.{:03}}}",
+                self.random.random_range(0..1000)
+            ));
         }
         text.push('}');
         text.into_bytes()

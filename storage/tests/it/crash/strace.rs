@@ -16,13 +16,32 @@ const CALLS: &str = "open,openat,creat,mkdir,mkdirat,write,writev,pwrite64,pwrit
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Call {
     /// A file that was not there before, or was cut to nothing if `truncate`.
-    Open { path: PathBuf, truncate: bool },
+    Open {
+        path: PathBuf,
+        truncate: bool,
+    },
     MakeDir(PathBuf),
-    Write { path: PathBuf, at: Option<u64>, bytes: Vec<u8> },
-    Allocate { path: PathBuf, end: u64 },
-    SetLen { path: PathBuf, bytes: u64 },
-    Rename { from: PathBuf, to: PathBuf },
-    Link { from: PathBuf, to: PathBuf },
+    Write {
+        path: PathBuf,
+        at: Option<u64>,
+        bytes: Vec<u8>,
+    },
+    Allocate {
+        path: PathBuf,
+        end: u64,
+    },
+    SetLen {
+        path: PathBuf,
+        bytes: u64,
+    },
+    Rename {
+        from: PathBuf,
+        to: PathBuf,
+    },
+    Link {
+        from: PathBuf,
+        to: PathBuf,
+    },
     Unlink(PathBuf),
     /// Of a file or a directory.
     Sync(PathBuf),
@@ -32,7 +51,13 @@ pub enum Call {
 #[derive(Debug, Clone)]
 pub enum Event {
     /// `begun` is how many events were over when it began; `thread` did it; it was the `nth` of its `name` there.
-    Called { call: Call, begun: usize, name: String, nth: u32, failed: bool },
+    Called {
+        call: Call,
+        begun: usize,
+        name: String,
+        nth: u32,
+        failed: bool,
+    },
     Said(Said),
 }
 
@@ -41,8 +66,20 @@ pub fn watch(dir: &Path, seed: u64, puts: usize) -> Vec<Event> {
     let log = dir.with_extension("strace");
     let log_name = log.to_str().expect("UTF-8").to_owned();
     let trace = format!("trace={}", CALLS.replace(' ', ""));
-    let before =
-        ["strace", "-f", "--seccomp-bpf", "-qq", "-y", "-xx", "-s", "100000000", "-o", &log_name, "-e", &trace];
+    let before = [
+        "strace",
+        "-f",
+        "--seccomp-bpf",
+        "-qq",
+        "-y",
+        "-xx",
+        "-s",
+        "100000000",
+        "-o",
+        &log_name,
+        "-e",
+        &trace,
+    ];
     let run = child::command(&before, dir, seed, puts).output();
     let run = run.expect("strace is installed: ops/setup does it");
     let text = std::fs::read_to_string(&log).expect("strace's output");
@@ -98,7 +135,8 @@ impl Parser<'_> {
         *nth += 1;
         let nth = *nth;
         // Arguments have no parentheses of their own but in `(deleted)`: names and bytes are in hex.
-        let (arguments, result) = rest.rsplit_once(") = ").or_else(|| rest.rsplit_once(")  = ")).unwrap_or((rest, "?"));
+        let (arguments, result) =
+            rest.rsplit_once(") = ").or_else(|| rest.rsplit_once(")  = ")).unwrap_or((rest, "?"));
         let arguments: Vec<&str> = arguments.trim_end().split(", ").map(str::trim).collect();
         if name == "write" && arguments[0].starts_with("1<") {
             let line = String::from_utf8_lossy(&bytes(arguments[1])).into_owned();
