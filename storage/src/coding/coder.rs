@@ -157,12 +157,7 @@ impl Coder {
     }
 
     /// Begins a training: gives what is to be run elsewhere.
-    pub fn train(
-        &mut self,
-        shard: &Arc<Shard>,
-        view: u16,
-        trainer: Trainer,
-    ) -> impl FnOnce() + Send + use<> {
+    pub fn train(&mut self, shard: &Arc<Shard>, view: u16, trainer: Trainer) -> impl FnOnce() + Send + use<> {
         self.number += 1;
         self.trainings.begin(Job { shard: shard.clone(), view, number: self.number, trainer })
     }

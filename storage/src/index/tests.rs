@@ -30,7 +30,8 @@ fn many_steps_agree_with_a_map() {
     for step in 1..600_000 {
         let dice = random(&mut state);
         // Most entities have few views, some have many.
-        let (n, view) = (dice % 6000, views[(dice >> 20) as usize % if dice.is_multiple_of(60) { 40 } else { 3 }]);
+        let (n, view) =
+            (dice % 6000, views[(dice >> 20) as usize % if dice.is_multiple_of(60) { 40 } else { 3 }]);
         let number = index.add_view(view, guard).expect("few views");
         let old = map.get(&(n, view)).copied().unwrap_or(Slot::NONE);
         if dice >> 32 & 3 == 0 && old != Slot::NONE {

@@ -2,6 +2,7 @@
 
 mod bad_files;
 mod basics;
+mod coding;
 mod crash;
 mod inspection;
 mod model;
