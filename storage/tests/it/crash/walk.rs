@@ -43,8 +43,8 @@ pub struct Told {
     story: Story,
     /// What was there when the child began.
     before: Files,
-    /// What had to be left then.
-    from: Fate,
+    /// What has to be left of that, after a kill and after a power loss.
+    from: [Fate; 2],
     events: Vec<Event>,
 }
 
@@ -59,7 +59,7 @@ impl Told {
             puts,
             story,
             before: Files::default(),
-            from: Fate::default(),
+            from: Default::default(),
             events: Vec::new(),
         };
         told.tell();
@@ -86,7 +86,7 @@ impl Told {
         let mut walk = self.walk(usize::MAX, 0);
         walk.step_to(until);
         let mut files = walk.files;
-        self.from = self.fate(until, cut);
+        self.from = [self.fate(until, cut), self.fate(until, Cut::Power)];
         std::fs::remove_dir_all(&self.dir).expect("a removal");
         if cut == Cut::Power {
             std::fs::create_dir(&self.dir).expect("a directory");
@@ -126,7 +126,8 @@ impl Told {
             Event::Said(said) => Some(said),
             Event::Called { .. } => None,
         });
-        self.from.and(&self.story, said, cut)
+        let from = if cut == Cut::Kill { &self.from[0] } else { &self.from[1] };
+        from.and(&self.story, said, cut)
     }
 
     /// The call at which it happened, without its bytes.
