@@ -11,6 +11,7 @@
 //! ```
 
 mod child;
+mod failing;
 mod fate;
 mod files;
 mod judge;
