@@ -10,8 +10,10 @@
 //!                                   └────────► durable positions
 //! ```
 
+mod atomics;
 mod chain;
 pub mod codec;
+mod coding;
 mod digest;
 mod disk;
 mod error;
@@ -36,6 +38,7 @@ mod types;
 mod worker;
 mod write;
 
+pub use coding::{FieldPlan, Fields, Fit};
 pub use error::{InspectError, OpenError, ReadError, WriteError};
 pub use open::open;
 pub use read::{History, Pinned, ShardReader, Version};

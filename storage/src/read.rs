@@ -8,13 +8,13 @@ use std::fmt;
 use std::sync::Arc;
 
 use crossbeam_epoch::Guard;
-use xxhash_rust::xxh3::xxh3_128;
 
 use crate::chain::{self, Chain};
+use crate::coding::{Codecs, FieldPlan, Fields};
 use crate::digest;
 use crate::error::ReadError;
 pub use crate::history::History;
-use crate::index::Key;
+use crate::index::{Key, Slot};
 use crate::log::segment::Record;
 use crate::shard::Shard;
 use crate::types::{
@@ -76,6 +76,9 @@ impl ShardReader {
     }
 }
 
+/// Views whose slots are loaded before the first record is read.
+const VIEWS_AT_ONCE: usize = 16;
+
 /// A reader that holds what it read in place.
 pub struct Pinned<'r> {
     pub(crate) shard: &'r Shard,
@@ -89,8 +92,8 @@ impl Pinned<'_> {
     /// If what was stored is damaged.
     #[inline]
     pub fn latest(&self, entity: &[u8], view: u16) -> Result<Option<Version<'_>>, ReadError> {
-        let chain = self.chain(xxh3_128(entity), entity, view)?;
-        Ok(chain.map(|chain| Version { record: chain.current }))
+        let chain = self.chain(entity, view)?;
+        Ok(chain.map(|chain| self.version(chain.current)))
     }
 
     /// The current versions of several views of one entity; `each` gets the place in `views` and what was found.
@@ -100,10 +103,28 @@ impl Pinned<'_> {
         views: &[u16],
         each: &mut impl FnMut(usize, Result<Option<Version<'g>>, ReadError>),
     ) {
-        let hash = xxh3_128(entity);
-        for (at, view) in views.iter().enumerate() {
-            let chain = self.chain(hash, entity, *view);
-            each(at, chain.map(|chain| chain.map(|chain| Version { record: chain.current })));
+        for (at, views) in views.chunks(VIEWS_AT_ONCE).enumerate() {
+            self.latest_few(entity, views, &mut |place, found| each(at * VIEWS_AT_ONCE + place, found));
+        }
+    }
+
+    /// One look into the index for all views, then all records on their way from memory at once.
+    fn latest_few<'g>(
+        &'g self,
+        entity: &[u8],
+        views: &[u16],
+        each: &mut impl FnMut(usize, Result<Option<Version<'g>>, ReadError>),
+    ) {
+        let mut slots = [Slot::NONE; VIEWS_AT_ONCE];
+        if let Some(found) = self.shard.index.entity(Key::new(self.shard.entity_hash(entity)), &self.guard) {
+            slots.iter_mut().zip(views).for_each(|(slot, view)| *slot = found.slot(*view));
+        }
+        // Loaded after the slots, so that it has every segment they can lead to.
+        let segments = self.shard.segments.load(&self.guard);
+        slots[..views.len()].iter().for_each(|slot| segments.prefetch(*slot));
+        for (place, (slot, view)) in slots.into_iter().zip(views).enumerate() {
+            let chain = chain::of_slot(segments, slot, entity, *view);
+            each(place, chain.map(|chain| chain.map(|chain| self.version(chain.current))));
         }
     }
 
@@ -118,18 +139,22 @@ impl Pinned<'_> {
         as_of_ms: i64,
         known_at_ms: Option<i64>,
     ) -> Result<Option<Version<'_>>, ReadError> {
-        let Some(chain) = self.chain(xxh3_128(entity), entity, view)? else { return Ok(None) };
+        let Some(chain) = self.chain(entity, view)? else { return Ok(None) };
         let record = chain.as_of(self.shard, as_of_ms, known_at_ms)?;
-        Ok(record.map(|record| Version { record }))
+        Ok(record.map(|record| self.version(record)))
     }
 
     /// Versions, newest first. An error ends it.
     pub fn history(&self, entity: &[u8], view: u16, range: &HistoryRange) -> History<'_> {
-        History::new(self.shard, self.chain(xxh3_128(entity), entity, view), *range)
+        History::new(self.shard, self.chain(entity, view), *range)
     }
 
-    fn chain(&self, hash: u128, entity: &[u8], view: u16) -> Result<Option<Chain<'_>>, ReadError> {
-        chain::find(self.shard, &self.guard, Key::new(hash, view), entity, view)
+    fn version<'g>(&'g self, record: Record<'g>) -> Version<'g> {
+        Version { record, codecs: &self.shard.codecs }
+    }
+
+    fn chain(&self, entity: &[u8], view: u16) -> Result<Option<Chain<'_>>, ReadError> {
+        chain::find(self.shard, &self.guard, entity, view)
     }
 }
 
@@ -143,6 +168,7 @@ impl fmt::Debug for Pinned<'_> {
 #[derive(Debug, Clone, Copy)]
 pub struct Version<'g> {
     pub(crate) record: Record<'g>,
+    pub(crate) codecs: &'g Codecs,
 }
 
 impl<'g> Version<'g> {
@@ -184,14 +210,29 @@ impl<'g> Version<'g> {
     /// The bytes put; empty for a tombstone.
     ///
     /// # Errors
-    /// If they are damaged.
+    /// If they, or what is needed to decode them, are damaged or missing.
     pub fn payload(&self) -> Result<Cow<'g, [u8]>, ReadError> {
-        if self.record.header.codec != 0 {
-            return Err(self
-                .record
-                .segment
-                .damaged(self.record.at, "a payload coding this version does not know"));
-        }
-        self.record.payload().map(Cow::Borrowed)
+        self.codecs.payload(&self.record)
+    }
+
+    /// Appends the bytes put to `out`; after an error `out` is as before.
+    ///
+    /// # Errors
+    /// As of `payload`.
+    pub fn payload_into(&self, out: &mut Vec<u8>) -> Result<(), ReadError> {
+        self.codecs.append(&self.record, out)
+    }
+
+    /// Single fields of the payload, without decoding the rest; nothing if the payload has no shape, and then it has to
+    /// be scanned. Who asks for fields knows the view: `plan` must be its.
+    ///
+    /// # Errors
+    /// As of `payload`.
+    #[inline]
+    pub fn fields<'a>(&self, plan: &'a FieldPlan) -> Result<Option<Fields<'a>>, ReadError>
+    where
+        'g: 'a,
+    {
+        plan.fields(self.codecs, &self.record)
     }
 }

@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use crossbeam_epoch::Guard;
+use xxhash_rust::xxh3::xxh3_128_with_seed;
 
+use crate::coding::Codecs;
 use crate::disk::Faults;
 use crate::error::WriteError;
 use crate::index::Index;
@@ -29,6 +31,7 @@ pub(crate) struct Shard {
     /// By topic number: its place in the order of (priority, name).
     ranks: Vec<u32>,
     pub index: Index,
+    pub codecs: Codecs,
     pub segments: EpochCell<Segments>,
     pub applied: Positions,
     pub durable: Positions,
@@ -63,13 +66,21 @@ pub(crate) struct Poison(OnceLock<String>);
 
 impl Shard {
     /// A shard as recovery found it.
-    pub fn new(dir: PathBuf, manifest: &Manifest, index: Index, segments: Segments, last: &Last) -> Shard {
+    pub fn new(
+        dir: PathBuf,
+        manifest: &Manifest,
+        index: Index,
+        codecs: Codecs,
+        segments: Segments,
+        last: &Last,
+    ) -> Shard {
         let topics = manifest.topic_logs();
         Shard {
             dir,
             id: manifest.shard.into_bytes(),
             ranks: ranks(&topics),
             index,
+            codecs,
             segments: EpochCell::new(segments),
             applied: Positions::new(&last.positions),
             durable: Positions::new(&last.positions),
@@ -82,6 +93,12 @@ impl Shard {
             faults: Faults::default(),
             topics,
         }
+    }
+
+    /// The hash of an entity id in this shard.
+    #[inline]
+    pub fn entity_hash(&self, entity: &[u8]) -> u128 {
+        entity_hash(&self.id, entity)
     }
 
     pub fn topic(&self, name: &str) -> Option<TopicIndex> {
@@ -112,6 +129,14 @@ impl Shard {
             segments: segments.len() as u64,
         }
     }
+}
+
+/// The hash of an entity id in the shard with this uuid, whose first 8 bytes are the seed: who does not know it cannot
+/// make entities that share a hash.
+#[inline]
+pub(crate) fn entity_hash(shard: &[u8; 16], entity: &[u8]) -> u128 {
+    let seed = u64::from_le_bytes(shard[..8].try_into().expect("eight bytes"));
+    xxh3_128_with_seed(entity, seed)
 }
 
 /// Where the log ends.

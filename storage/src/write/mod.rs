@@ -9,18 +9,18 @@ use std::fs::File;
 use std::sync::Arc;
 
 use crossbeam_epoch::Guard;
-use xxhash_rust::xxh3::xxh3_128;
 
-use crate::chain;
+use crate::chain::Chain;
+use crate::coding::{Coder, Fit, Stored, stored};
 use crate::error::{OpenError, ReadError, WriteError};
-use crate::index::{Key, Slot};
+use crate::index::{Dense, Key, Slot};
 use crate::log::frame::Position;
 use crate::manifest::Manifest;
 use crate::planted;
 use crate::record::{Location, RecordHeader, jump_depth};
 use crate::shard::{Last, Shard};
 use crate::sync::SyncGroup;
-use crate::types::{ExpireReport, Kind, Options, Outcome, Put, TopicIndex, ViewPolicy};
+use crate::types::{ExpireReport, Keep, Kind, Options, Outcome, Put, TopicIndex, ViewPolicy};
 use batch::{Batch, Head, KeyState};
 pub(crate) use commit::Active;
 
@@ -36,6 +36,9 @@ pub struct ShardWriter {
     /// The last frame, and the positions with the batch's included.
     pub(crate) last: Last,
     batch: Batch,
+    coder: Coder,
+    /// How the data points of a view are kept, by its id.
+    keeps: Vec<Option<Keep>>,
     sync: SyncGroup,
     /// Topics the shard had before this opening.
     stored_topics: usize,
@@ -51,13 +54,29 @@ impl ShardWriter {
         options: Options,
         active: Option<Active>,
         last: Last,
+        coder: Coder,
         sync: SyncGroup,
         locks: [File; 2],
         stored_topics: usize,
+        views: &BTreeMap<u16, ViewPolicy>,
     ) -> ShardWriter {
         sync.register(&shard);
         let batch = Batch::new(shard.topics.len());
-        ShardWriter { shard, manifest, options, active, last, batch, sync, stored_topics, _locks: locks }
+        let mut writer = ShardWriter {
+            shard,
+            manifest,
+            options,
+            active,
+            last,
+            batch,
+            coder,
+            keeps: Vec::new(),
+            sync,
+            stored_topics,
+            _locks: locks,
+        };
+        writer.note_views(views);
+        writer
     }
 
     /// A topic's number.
@@ -82,7 +101,16 @@ impl ShardWriter {
             manifest.store(&self.shard.dir).map_err(OpenError::io(&self.shard.dir))?;
             self.manifest = manifest;
         }
+        self.note_views(views);
         Ok(())
+    }
+
+    fn note_views(&mut self, views: &BTreeMap<u16, ViewPolicy>) {
+        for (id, policy) in views {
+            let id = usize::from(*id);
+            self.keeps.resize(self.keeps.len().max(id + 1), None);
+            self.keeps[id] = Some(policy.keep);
+        }
     }
 
     /// Last offset put or skipped, uncommitted ones included.
@@ -96,11 +124,28 @@ impl ShardWriter {
         self.last.positions.get(usize::from(topic.0)).map_or(0, |position| position.ingest_time_ms)
     }
 
+    /// Remembers which fields of a view's payloads `encode` is to find: paths of names from the root. With `avro`,
+    /// intermediate steps look through Avro-JSON wrappers.
+    pub fn bind(&mut self, view: u16, paths: &[Vec<String>], avro: bool) {
+        self.coder.bind(&self.shard.codecs, view, paths, avro);
+    }
+
+    /// Encodes a payload that is about to be put, and says what that found out about it. `put` of the same bytes, if it
+    /// is the next, does not encode them again.
+    pub fn encode<'p>(&mut self, view: u16, payload: &'p [u8]) -> Fit<'_, 'p> {
+        self.coder.encode(&self.shard.codecs, view, payload)
+    }
+
+    /// Whether a view's coding is being learned in the background. A later commit takes it up.
+    pub fn is_learning(&self) -> bool {
+        self.coder.is_learning()
+    }
+
     /// Adds a data point to the batch and says what it is to its key. Reads see it after `commit`.
     ///
     /// # Errors
-    /// `Invalid` and `UnknownTopic` are mistakes of the caller and change nothing; `Damaged` if what the key has cannot
-    /// be read, which stops the shard.
+    /// `Invalid`, `UnknownTopic` and `Collision` are for the caller to settle and change nothing; `Damaged` if what the key
+    /// has cannot be read, which stops the shard.
     pub fn put(&mut self, put: &Put<'_>) -> Result<Outcome, WriteError> {
         self.shard.poison.check()?;
         check(put)?;
@@ -110,9 +155,10 @@ impl ShardWriter {
         if put.offset <= self.topic_position(put.topic)?.offset && !planted::replays() {
             return Ok(Outcome::Replayed);
         }
-        let outcome = self.apply(put).map_err(|error| {
-            self.shard.poison.set(format!("what a key has cannot be read: {error}"));
-            WriteError::Damaged(error)
+        let outcome = self.apply(put).inspect_err(|error| {
+            if let WriteError::Damaged(error) = error {
+                self.shard.poison.set(format!("what a key has cannot be read: {error}"));
+            }
         })?;
         self.advance(put.topic, put.offset, put.ingest_time_ms);
         Ok(outcome)
@@ -136,6 +182,7 @@ impl ShardWriter {
     /// `NoSpace` keeps the batch: call it again when there is room. Any other failure stops the shard.
     pub fn commit(&mut self) -> Result<(), WriteError> {
         self.shard.poison.check()?;
+        self.take_up_codecs();
         if self.batch.is_empty() {
             return Ok(());
         }
@@ -187,9 +234,10 @@ impl ShardWriter {
     }
 
     /// Adds a new data point to the batch.
-    fn apply(&mut self, put: &Put<'_>) -> Result<Outcome, ReadError> {
-        let entity_hash = xxh3_128(put.entity);
-        let key = Key::new(entity_hash, put.view);
+    fn apply(&mut self, put: &Put<'_>) -> Result<Outcome, WriteError> {
+        let entity_hash = self.shard.entity_hash(put.entity);
+        let key = Key::new(entity_hash);
+        self.coder.ready(&self.shard.codecs, put.view, put.payload);
         let guard = &crossbeam_epoch::pin();
         let known = self.batch.find(key, put.entity, put.view);
         let state = match known {
@@ -207,19 +255,71 @@ impl ShardWriter {
             false if self.repeats(put, &state, guard)? => Outcome::Duplicate,
             false => Outcome::Current,
         };
-        self.batch.append(known, state, put, batch::header(put, &state, late, jump), rank);
+        let stored = self.coder.stored(put.payload);
+        let header = batch::header(put, &stored, &state, late, jump);
+        self.batch.append(known, state, put, header, rank, &stored);
+        self.learn(put);
         Ok(outcome)
     }
 
-    /// What the index and the log have of a key.
-    fn load(&self, key: Key, entity_hash: u128, put: &Put<'_>, guard: &Guard) -> Result<KeyState, ReadError> {
-        let found = chain::find(&self.shard, guard, key, put.entity, put.view)?;
-        let Some(chain) = found else {
-            return Ok(KeyState::new(key, entity_hash, put.view, Slot::NONE, None, Location::NONE));
-        };
-        let header = chain.current.header;
-        let head = Head { at: chain.current.location(), rank: self.shard.rank(&header.key()), header };
-        Ok(KeyState::new(key, entity_hash, put.view, chain.slot, Some(head), chain.late))
+    /// Lets a put payload be learned from, and begins a training when it is time.
+    fn learn(&mut self, put: &Put<'_>) {
+        if let Some(trainer) = self.coder.note(put.view, put.payload) {
+            let job = self.coder.train(&self.shard.codecs, &self.shard.errands, put.view, trainer);
+            self.sync.background(job);
+        }
+    }
+
+    /// Uses what was learned from now on. Records may use a generation once the MANIFEST knows its number.
+    fn take_up_codecs(&mut self) {
+        while let Some((view, known)) = self.coder.learned() {
+            let number = known.generation.number();
+            match self.store_manifest(|manifest| manifest.last_codec = number.max(manifest.last_codec)) {
+                Ok(()) => self.coder.adopt(&self.shard.codecs, view, known),
+                Err(_) => self.coder.failed(view),
+            }
+        }
+    }
+
+    /// What the index and the log have of a key. A data point of a `Latest` view that is surely newer than what is there
+    /// takes its place without a look at it.
+    fn load(
+        &self,
+        key: Key,
+        entity_hash: u128,
+        put: &Put<'_>,
+        guard: &Guard,
+    ) -> Result<KeyState, WriteError> {
+        let keep = self.keeps.get(usize::from(put.view)).copied().flatten();
+        let keep = keep.ok_or(WriteError::Invalid("the view is not one of the shard's"))?;
+        let dense = self.view_number(put.view, guard)?;
+        let mut state = KeyState::new(key, entity_hash, put.view, dense);
+        let slot = self.shard.index.entity(key, guard).map_or(Slot::NONE, |found| found.slot(put.view));
+        let segments = self.shard.segments.load(guard);
+        let Some(segment) = segments.of_slot(slot) else { return Ok(state) };
+        let newer = slot.coarse().is_surely_before(segment.coarse(put.event_time_ms));
+        if keep == Keep::Latest && newer && !slot.is_late() {
+            state.unseen = Location::new(segment.number, slot.byte());
+            state.late = state.unseen;
+            return Ok(state);
+        }
+        let newest = segment.record(slot.byte())?;
+        if newest.entity != put.entity {
+            return Err(WriteError::Collision { entity: put.entity.into(), stored: newest.entity.into() });
+        }
+        if let Some(chain) = Chain::from(segments, newest)? {
+            let header = chain.current.header;
+            let rank = self.shard.rank(&header.key());
+            state.head = Some(Head { at: chain.current.location(), rank, header });
+            state.late = chain.late;
+        }
+        Ok(state)
+    }
+
+    fn view_number(&self, view: u16, guard: &Guard) -> Result<Dense, WriteError> {
+        let index = &self.shard.index;
+        let number = index.view(view, guard).or_else(|| index.add_view(view, guard));
+        number.ok_or(WriteError::Invalid("the shard has records of 254 views already; no more fit"))
     }
 
     /// Where the jump of the next current version of a key leads.
@@ -248,14 +348,19 @@ impl ShardWriter {
     /// Whether a new current version says nothing the one before did not say.
     fn repeats(&self, put: &Put<'_>, state: &KeyState, guard: &Guard) -> Result<bool, ReadError> {
         let Some(head) = &state.head else { return Ok(false) };
-        let same = head.header.event_time_ms == put.event_time_ms
-            && head.header.kind() == put.kind
-            && head.header.payload_len as usize == put.payload.len();
-        if !same || head.at.is_pending() {
-            return Ok(same && self.batch.payload(head.at) == put.payload);
+        let same = head.header.event_time_ms == put.event_time_ms && head.header.kind() == put.kind;
+        if !same {
+            return Ok(false);
         }
-        let Some(record) = self.shard.segments.load(guard).record(head.at)? else { return Ok(false) };
-        Ok(record.payload()? == put.payload)
+        let new = self.coder.stored(put.payload);
+        let old = match head.at.is_pending() {
+            true => Stored::of(&head.header, self.batch.payload(head.at, &head.header)),
+            false => match self.shard.segments.load(guard).record(head.at)? {
+                Some(record) => Some(stored(&record)?),
+                None => None,
+            },
+        };
+        Ok(old.is_some_and(|old| self.shard.codecs.are_same(old, new, put.payload)))
     }
 }
 
@@ -281,5 +386,5 @@ fn check(put: &Put<'_>) -> Result<(), WriteError> {
 }
 
 const MAX_PAYLOAD: usize = 1 << 30;
-/// Places in a batch are counted with 32 bits.
-const MAX_BATCH: usize = 3 << 30;
+/// A frame and its footer must fit into a segment.
+const MAX_BATCH: usize = 3 << 29;

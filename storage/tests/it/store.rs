@@ -12,7 +12,8 @@ use crate::model::{self, Model};
 /// Name and priority of the topics, in the order of their numbers. Two are equal but for their names.
 pub const TOPICS: [(&str, u8); 3] = [("b.main", 1), ("a.backfill", 1), ("c.corrections", 7)];
 pub const ENTITIES: u8 = 5;
-pub const VIEWS: [u16; 2] = [1, 700];
+/// The last one keeps the current version only; the others all.
+pub const VIEWS: [u16; 3] = [1, 700, 31];
 
 /// A data point that owns what it has.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,13 +83,19 @@ pub fn identity() -> ShardIdentity {
         partition: 3,
         partitions: 8,
         topics: TOPICS.into_iter().map(topic).collect(),
-        views: VIEWS.into_iter().map(|id| (id, ViewPolicy::full(&format!("view {id}"), 1_000_000))).collect(),
+        views: VIEWS.into_iter().map(|id| (id, policy(id))).collect(),
     }
+}
+
+fn policy(view: u16) -> ViewPolicy {
+    let description = format!("view {view}");
+    let latest = view == VIEWS[2];
+    if latest { ViewPolicy::latest(&description, 1_000_000) } else { ViewPolicy::full(&description, 1_000_000) }
 }
 
 /// Segments of 64 KiB, so that tests see many.
 pub fn options() -> Options {
-    Options { segment_bytes: 64 << 10, allowed_lateness_ms: 1000 }
+    Options { segment_bytes: 64 << 10, allowed_lateness_ms: 1000, codec_samples: 0 }
 }
 
 /// A group that syncs only when asked.
@@ -116,7 +123,12 @@ pub fn write(writer: &mut ShardWriter, points: &[Point]) -> Vec<Outcome> {
 pub fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).expect("a directory");
     for name in files(from) {
-        std::fs::copy(from.join(&name), to.join(&name)).expect("a copy");
+        let (from, to) = (from.join(&name), to.join(&name));
+        if from.is_dir() {
+            copy(&from, &to);
+        } else {
+            std::fs::copy(from, to).expect("a copy");
+        }
     }
 }
 
