@@ -11,8 +11,8 @@
 
 use crate::atomics::{AtomicU64, Ordering::*};
 
-use super::{Key, Slot};
 use super::views::Dense;
+use super::{Key, Slot};
 
 /// The first line of an entity.
 #[derive(Debug, Default)]

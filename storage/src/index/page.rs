@@ -233,7 +233,9 @@ impl<'p> Row<'p> {
     /// Continues a full row on a further line.
     fn extend(&self, last: Line<'p>, view: Dense, slot: Slot) -> Result<(), Lines> {
         let at = self.page.mores_used.load(Relaxed);
-        let Some(more) = self.page.mores.get(usize::from(at)) else { return Err(Lines { mains: 0, mores: 1 }) };
+        let Some(more) = self.page.mores.get(usize::from(at)) else {
+            return Err(Lines { mains: 0, mores: 1 });
+        };
         more.line().add(view, slot);
         self.page.mores_used.store(at + 1, Relaxed);
         last.set_link(usize::from(at));

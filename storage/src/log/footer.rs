@@ -125,13 +125,7 @@ pub(crate) fn encode(
     out
 }
 
-fn trailer(
-    segment: &Segment,
-    summary: &Summary,
-    entries: usize,
-    topics: usize,
-    entries_sum: u64,
-) -> Trailer {
+fn trailer(segment: &Segment, summary: &Summary, entries: usize, topics: usize, entries_sum: u64) -> Trailer {
     Trailer {
         magic: MAGIC,
         shard: segment.shard,

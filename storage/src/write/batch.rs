@@ -232,9 +232,7 @@ pub(super) fn header(
     let head = state.head.as_ref();
     let unseen = !state.unseen.is_none() && head.is_none();
     let mixed = unseen
-        || head.is_some_and(|head| {
-            head.header.is_mixed() || put.ingest_time_ms < head.header.ingest_time_ms
-        });
+        || head.is_some_and(|head| head.header.is_mixed() || put.ingest_time_ms < head.header.ingest_time_ms);
     RecordHeader {
         head_sum: 0,
         payload_sum: record::short_sum(stored.bytes),

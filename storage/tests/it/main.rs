@@ -2,7 +2,6 @@
 
 mod bad_files;
 mod basics;
-mod crash;
 mod inspection;
 mod model;
 #[cfg(feature = "planted-bugs")]

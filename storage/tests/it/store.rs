@@ -90,7 +90,11 @@ pub fn identity() -> ShardIdentity {
 fn policy(view: u16) -> ViewPolicy {
     let description = format!("view {view}");
     let latest = view == VIEWS[2];
-    if latest { ViewPolicy::latest(&description, 1_000_000) } else { ViewPolicy::full(&description, 1_000_000) }
+    if latest {
+        ViewPolicy::latest(&description, 1_000_000)
+    } else {
+        ViewPolicy::full(&description, 1_000_000)
+    }
 }
 
 /// Segments of 64 KiB, so that tests see many.

@@ -42,7 +42,7 @@ pub fn command(before: &[&str], dir: &Path, seed: u64, puts: usize) -> Command {
     let program = std::env::current_exe().expect("this program");
     let mut words = before.iter().map(|word| (*word).into()).collect::<Vec<std::ffi::OsString>>();
     words.push(program.into());
-    words.extend(["--exact", "crash::child::a_child_tells_its_story", "--nocapture"].map(Into::into));
+    words.extend(["--exact", "child::a_child_tells_its_story", "--nocapture"].map(Into::into));
     let mut command = Command::new(&words[0]);
     command.args(&words[1..]).env(STORY, format!("{seed} {puts}")).env(DIR, dir);
     command
