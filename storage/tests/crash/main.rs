@@ -25,6 +25,8 @@ mod fate;
 mod files;
 mod judge;
 mod killed;
+mod mounted;
+mod power;
 mod story;
 mod strace;
 mod walk;
