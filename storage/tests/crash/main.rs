@@ -23,6 +23,7 @@ mod child;
 mod failing;
 mod fate;
 mod files;
+mod full;
 mod judge;
 mod killed;
 mod mounted;
