@@ -10,6 +10,7 @@
 //!                                   └────────► durable positions
 //! ```
 
+mod atomics;
 mod chain;
 pub mod codec;
 mod coding;
@@ -22,7 +23,9 @@ mod failures;
 mod history;
 mod index;
 pub mod inspect;
+mod keeper;
 mod layout;
+mod listing;
 mod log;
 mod manifest;
 mod map;

@@ -7,13 +7,15 @@ use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use crossbeam_epoch::Guard;
+use xxhash_rust::xxh3::xxh3_128_with_seed;
 
 use crate::coding::Codecs;
 use crate::disk::Faults;
 use crate::error::WriteError;
 use crate::index::Index;
+use crate::keeper::NextSegment;
 use crate::log::frame::Position;
-use crate::log::segment::Segments;
+use crate::log::segment::{Segment, Segments};
 use crate::manifest::Manifest;
 use crate::map::EpochCell;
 use crate::planted;
@@ -43,6 +45,12 @@ pub(crate) struct Shard {
     pub poison: Poison,
     /// What other threads do in its directory.
     pub errands: Arc<Errands>,
+    /// As it is stored; locked while it is replaced.
+    pub manifest: parking_lot::Mutex<Manifest>,
+    /// The segment after the active one.
+    pub next: NextSegment,
+    /// Segments that are out of the index and to be unlinked.
+    pub leaving: parking_lot::Mutex<Vec<Arc<Segment>>>,
     pub faults: Faults,
 }
 
@@ -67,7 +75,7 @@ impl Shard {
     /// A shard as recovery found it.
     pub fn new(
         dir: PathBuf,
-        manifest: &Manifest,
+        manifest: Manifest,
         index: Index,
         codecs: Codecs,
         segments: Segments,
@@ -89,9 +97,18 @@ impl Shard {
             sync_turn: parking_lot::Mutex::new(()),
             poison: Poison::default(),
             errands: Arc::default(),
+            manifest: parking_lot::Mutex::new(manifest),
+            next: NextSegment::default(),
+            leaving: parking_lot::Mutex::default(),
             faults: Faults::default(),
             topics,
         }
+    }
+
+    /// The hash of an entity id in this shard.
+    #[inline]
+    pub fn entity_hash(&self, entity: &[u8]) -> u128 {
+        entity_hash(&self.id, entity)
     }
 
     pub fn topic(&self, name: &str) -> Option<TopicIndex> {
@@ -122,6 +139,14 @@ impl Shard {
             segments: segments.len() as u64,
         }
     }
+}
+
+/// The hash of an entity id in the shard with this uuid, whose first 8 bytes are the seed: who does not know it cannot
+/// make entities that share a hash.
+#[inline]
+pub(crate) fn entity_hash(shard: &[u8; 16], entity: &[u8]) -> u128 {
+    let seed = u64::from_le_bytes(shard[..8].try_into().expect("eight bytes"));
+    xxh3_128_with_seed(entity, seed)
 }
 
 /// Where the log ends.

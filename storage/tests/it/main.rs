@@ -3,7 +3,6 @@
 mod bad_files;
 mod basics;
 mod coding;
-mod crash;
 mod inspection;
 mod model;
 #[cfg(feature = "planted-bugs")]

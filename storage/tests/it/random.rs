@@ -124,15 +124,17 @@ impl Run {
     fn take(&mut self, step: Step) {
         match step {
             Step::Put { entity, view, topic, tombstone, age, gap, same, size } => {
-                self.clock += if same { 0 } else { 7 };
+                // Several within a tick of the index, and now and then days that are beyond its ticks.
+                self.clock += if same { 0 } else { 7000 };
+                self.clock += if age == 199 { 10 * 86_400_000 } else { 0 };
                 let next = self.pending.positions.get(&topic).copied().unwrap_or(-1) + gap;
-                let time = self.clock - age;
+                let time = self.clock - age * 1000;
                 let payload = if same { b"same".to_vec() } else { payload(self.clock, next, size) };
                 let (kind, payload) =
                     if tombstone { (Kind::Tombstone, Vec::new()) } else { (Kind::Value, payload) };
                 // Topics lag behind each other by different times.
-                let ingest_time_ms = self.clock - i64::from(topic) * 50;
-                let expiry_ms = time + 1_000_000;
+                let ingest_time_ms = self.clock - i64::from(topic) * 50_000;
+                let expiry_ms = time + (1 << 50);
                 let (view, entity) = (VIEWS[view], vec![entity; usize::from(entity) + 1]);
                 self.put(Point {
                     view,
@@ -224,8 +226,9 @@ impl Run {
     fn power_loss(&mut self, lost: u64, garbage: bool) {
         let from = self.dir();
         self.generation += 1;
-        copy(&from, &self.dir());
+        // Other threads may still be making or unlinking files.
         self.store = None;
+        copy(&from, &self.dir());
         let segments = segments(&self.dir());
         let (first, synced) = (self.synced_bytes.0.max(1), self.synced_bytes.1.max(128));
         if segments.len() >= first {
