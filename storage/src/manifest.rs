@@ -41,6 +41,9 @@ pub(crate) struct Manifest {
     pub discarded_segment: u32,
     /// Frames up to this one were synced when this was written.
     pub durable_sequence: u64,
+    /// Records may use codec generations up to this number.
+    #[serde(default)]
+    pub last_codec: u32,
 }
 
 /// Neighbouring segments that are gone while older ones are there.
@@ -94,6 +97,7 @@ impl Manifest {
             removed: Vec::new(),
             discarded_segment: 0,
             durable_sequence: 0,
+            last_codec: 0,
         }
     }
 

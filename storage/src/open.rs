@@ -6,6 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::coding::{self, Codecs, Coder, Owner};
 use crate::disk;
 use crate::error::OpenError;
 use crate::log::segment;
@@ -42,10 +43,14 @@ pub fn open(
     if stored.as_ref() != Some(&manifest) {
         manifest.store(dir).map_err(OpenError::io(&dir.join(manifest::NAME)))?;
     }
+    coding::clear(dir);
+    let loaded = Codecs::load(dir, Owner { shard: manifest.shard.into_bytes(), stream: 0 })?;
+    let coder = Coder::new(&loaded, manifest.last_codec, options.codec_samples);
     let recover::Repaired { index, segments, active, last } = recovered;
-    let shard = Arc::new(Shard::new(dir.to_path_buf(), manifest, index, segments, &last));
+    let shard = Arc::new(Shard::new(dir.to_path_buf(), manifest, index, loaded.codecs, segments, &last));
     let reader = ShardReader { shard: shard.clone() };
-    let writer = ShardWriter::new(shard, options.clone(), active, last, sync.clone(), locks, stored_topics);
+    let options = options.clone();
+    let writer = ShardWriter::new(shard, options, active, last, coder, sync.clone(), locks, stored_topics);
     Ok((writer, reader))
 }
 

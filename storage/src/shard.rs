@@ -8,6 +8,7 @@ use std::sync::{Arc, OnceLock};
 
 use crossbeam_epoch::Guard;
 
+use crate::coding::Codecs;
 use crate::disk::Faults;
 use crate::error::WriteError;
 use crate::index::Index;
@@ -30,6 +31,7 @@ pub(crate) struct Shard {
     /// By topic number: its place in the order of (priority, name).
     ranks: Vec<u32>,
     pub index: Index,
+    pub codecs: Codecs,
     pub segments: EpochCell<Segments>,
     pub applied: Positions,
     pub durable: Positions,
@@ -70,13 +72,21 @@ pub(crate) struct Poison(OnceLock<String>);
 
 impl Shard {
     /// A shard as recovery found it.
-    pub fn new(dir: PathBuf, manifest: Manifest, index: Index, segments: Segments, last: &Last) -> Shard {
+    pub fn new(
+        dir: PathBuf,
+        manifest: Manifest,
+        index: Index,
+        codecs: Codecs,
+        segments: Segments,
+        last: &Last,
+    ) -> Shard {
         let topics = manifest.topic_logs();
         Shard {
             dir,
             id: manifest.shard.into_bytes(),
             ranks: ranks(&topics),
             index,
+            codecs,
             segments: EpochCell::new(segments),
             applied: Positions::new(&last.positions),
             durable: Positions::new(&last.positions),

@@ -80,11 +80,13 @@ pub struct Options {
     pub segment_bytes: u64,
     /// How long after its expiry a version still counts, in ms.
     pub allowed_lateness_ms: i64,
+    /// Payloads of a view after which its coding is learned for the first time; 0: payloads are stored as they come.
+    pub codec_samples: u32,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { segment_bytes: 256 << 20, allowed_lateness_ms: 3_600_000 }
+        Options { segment_bytes: 256 << 20, allowed_lateness_ms: 3_600_000, codec_samples: 256 }
     }
 }
 

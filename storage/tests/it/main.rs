@@ -2,6 +2,7 @@
 
 mod bad_files;
 mod basics;
+mod crash;
 mod inspection;
 mod model;
 #[cfg(feature = "planted-bugs")]
