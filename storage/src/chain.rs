@@ -11,6 +11,10 @@
 //! the late ones along in its own `late`. So the newest record alone leads to everything, and everything a record
 //! points at is older in the log. A late record that came before a current one M was below the version that M
 //! replaced; so whoever has found M on the chain needs only the late records that came after it.
+//!
+//! A record of a `Latest` view may have come without a look at the one it replaced: it knows where that is, not what is
+//! in it. Then its `late` leads where its `prev` does, to a record that is not late, whose own `late` goes on from there;
+//! it has no jump, and is called mixed.
 
 use crossbeam_epoch::Guard;
 
@@ -24,48 +28,48 @@ use crate::shard::Shard;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Chain<'g> {
     pub segments: &'g Segments,
-    /// What the index had.
-    pub slot: Slot,
     pub current: Record<'g>,
-    /// The newest late record, if any.
+    /// The newest late record, if any, or where the way to it goes on.
     pub late: Location,
 }
 
 /// Looks a key up. Nothing if it has no current version, or if that one's segment has expired.
 #[inline]
 pub(crate) fn find<'g>(
-    shard: &Shard,
+    shard: &'g Shard,
     guard: &'g Guard,
-    key: Key,
     entity: &[u8],
     view: u16,
 ) -> Result<Option<Chain<'g>>, ReadError> {
-    for slot in shard.index.candidates(key, guard) {
-        // Loaded after the slot, so that it has every segment the slot can lead to.
-        let segments = shard.segments.load(guard);
-        let Some(newest) = segments.record(slot.newest())? else { continue };
-        if newest.is(entity, view)
-            && let Some(chain) = Chain::from(segments, slot, newest)?
-        {
-            return Ok(Some(chain));
-        }
+    let key = Key::new(shard.entity_hash(entity));
+    let slot = shard.index.entity(key, guard).map_or(Slot::NONE, |found| found.slot(view));
+    // Loaded after the slot, so that it has every segment the slot can lead to.
+    of_slot(shard.segments.load(guard), slot, entity, view)
+}
+
+/// The chain that a slot begins, if it is this key's.
+#[inline]
+pub(crate) fn of_slot<'g>(
+    segments: &'g Segments,
+    slot: Slot,
+    entity: &[u8],
+    view: u16,
+) -> Result<Option<Chain<'g>>, ReadError> {
+    match segments.record_of(slot)? {
+        Some(newest) if newest.is(entity, view) => Chain::from(segments, newest),
+        _ => Ok(None),
     }
-    Ok(None)
 }
 
 impl<'g> Chain<'g> {
-    /// The chain that a slot and the record it leads to begin.
-    pub fn from(
-        segments: &'g Segments,
-        slot: Slot,
-        newest: Record<'g>,
-    ) -> Result<Option<Chain<'g>>, ReadError> {
+    /// The chain that the newest record of a key begins.
+    pub fn from(segments: &'g Segments, newest: Record<'g>) -> Result<Option<Chain<'g>>, ReadError> {
         if !newest.header.is_late() {
             let late = Location(newest.header.late);
-            return Ok(Some(Chain { segments, slot, current: newest, late }));
+            return Ok(Some(Chain { segments, current: newest, late }));
         }
         let current = segments.record(Location(newest.header.prev))?;
-        Ok(current.map(|current| Chain { segments, slot, current, late: newest.location() }))
+        Ok(current.map(|current| Chain { segments, current, late: newest.location() }))
     }
 
     /// The first record of the chain of currents, from the newest on, for which `wanted` holds. `wanted` must hold for
@@ -95,12 +99,15 @@ impl<'g> Chain<'g> {
 
     /// Takes the next late record that came after `limit` off the front of `late`.
     pub fn next_late(&self, late: &mut Location, limit: Location) -> Result<Option<Record<'g>>, ReadError> {
-        if *late <= limit {
-            return Ok(None);
+        while *late > limit {
+            let record = self.segments.record(*late)?;
+            *late = record.map_or(Location::NONE, |record| Location(record.header.late));
+            // One that is not late is on the way only.
+            if record.is_some_and(|record| record.header.is_late()) {
+                return Ok(record);
+            }
         }
-        let record = self.segments.record(*late)?;
-        *late = record.map_or(Location::NONE, |record| Location(record.header.late));
-        Ok(record)
+        Ok(None)
     }
 
     /// The greatest version at or below an event time, of those that had come by an ingest time.

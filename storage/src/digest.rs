@@ -25,8 +25,8 @@ pub(crate) fn digest(pinned: &Pinned<'_>) -> u128 {
 
 fn current<'g>(pinned: &'g Pinned<'_>, slot: Slot) -> Result<Option<Record<'g>>, ReadError> {
     let segments = pinned.shard.segments.load(&pinned.guard);
-    let Some(newest) = segments.record(slot.newest())? else { return Ok(None) };
-    Ok(Chain::from(segments, slot, newest)?.map(|chain| chain.current))
+    let Some(newest) = segments.record_of(slot)? else { return Ok(None) };
+    Ok(Chain::from(segments, newest)?.map(|chain| chain.current))
 }
 
 fn of_record(pinned: &Pinned<'_>, record: &Record<'_>) -> Result<u128, ReadError> {

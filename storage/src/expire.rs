@@ -5,14 +5,12 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crossbeam_epoch::Guard;
-
 use crate::error::WriteError;
 use crate::index::{Key, Slot};
 use crate::keeper;
 use crate::listing::Listing;
 use crate::log::footer::Entry;
-use crate::log::segment::Segment;
+use crate::log::segment::{Segment, Segments};
 use crate::record::Location;
 use crate::types::ExpireReport;
 use crate::write::ShardWriter;
@@ -84,22 +82,26 @@ impl ShardWriter {
 /// Takes the keys whose current version is one of a segment's records out of the index; returns how many.
 fn forget(writer: &ShardWriter, segment: &Segment, entries: &[Entry]) -> u64 {
     let guard = &crossbeam_epoch::pin();
+    let (index, segments) = (&writer.shard.index, writer.shard.segments.load(guard));
     let mut count = 0;
     for entry in entries {
-        let key = Key::new(entry.entity_hash(), entry.view);
+        let key = Key::new(entry.entity_hash());
+        let Some(view) = index.view(entry.view, guard) else { continue };
+        let slot = index.entity(key, guard).map_or(Slot::NONE, |found| found.slot(entry.view));
         let record = Location::new(segment.number, entry.at());
-        let slots = writer.shard.index.candidates(key, guard);
-        let gone = slots.filter(|slot| leads_to(writer, *slot, record, guard));
-        count += gone.filter(|slot| writer.shard.index.remove(key, *slot, guard)).count() as u64;
+        if leads_to(segments, slot, record) && index.remove(key, view, slot, guard) {
+            segments.of_slot(slot).inspect(|segment| segment.count_live(-1));
+            count += 1;
+        }
     }
     count
 }
 
 /// Whether a record is the current version that a slot leads to.
-fn leads_to(writer: &ShardWriter, slot: Slot, record: Location, guard: &Guard) -> bool {
+fn leads_to(segments: &Segments, slot: Slot, record: Location) -> bool {
+    let Some(segment) = segments.of_slot(slot) else { return false };
     if !slot.is_late() {
-        return slot.newest() == record;
+        return Location::new(segment.number, slot.byte()) == record;
     }
-    let newest = writer.shard.segments.load(guard).record(slot.newest());
-    newest.is_ok_and(|newest| newest.is_some_and(|newest| newest.header.prev == record.0))
+    segment.record(slot.byte()).is_ok_and(|newest| newest.header.prev == record.0)
 }

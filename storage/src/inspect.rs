@@ -159,7 +159,7 @@ fn show_end(segment: &Segment, at: u64, why: &'static str, to: &mut Output<'_>) 
     to.show(
         &segment.path,
         &json!({
-            "what": "footer", "records": footer.entries().len(), "first_sequence": summary.first_sequence,
+            "what": "footer", "records": footer.len(), "first_sequence": summary.first_sequence,
             "last_sequence": summary.last_sequence, "frames_end": summary.frames_end,
             "max_expiry_ms": summary.max_expiry_ms, "sum": sum(summary.last_sum),
             "positions": positions(&to.topics, last),

@@ -10,6 +10,7 @@
 //!                                   └────────► durable positions
 //! ```
 
+mod atomics;
 mod chain;
 pub mod codec;
 mod coding;

@@ -1,13 +1,15 @@
-//! The only file with `unsafe`: read-only views of segment files, and cells whose old content is freed once no reader
-//! can see it. Both are used by readers without a lock. Knows nothing of formats.
+//! The only file with `unsafe`: read-only views of segment files, cells and tables whose old content is freed once no
+//! reader can see it, and prefetches. All are used by readers without a lock. Knows nothing of formats.
 
 use std::fmt;
 use std::fs::File;
 use std::io;
-use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
+use std::ops::Range;
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
-use crossbeam_epoch::{Atomic, Guard, Owned};
+use crossbeam_epoch::{Atomic, Guard, Owned, Shared};
 use memmap2::{Advice, MmapOptions, MmapRaw};
+use parking_lot::Mutex;
 
 /// A file seen as memory, read only. Its bytes change only by the writer's `pwrite`, and only where nobody has been
 /// told to look yet: a range is read after the frame that holds it is published, and is never written again.
@@ -39,6 +41,13 @@ impl Map {
         // written again (see the type). Bytes not yet published may change while recovery or inspection of a live
         // shard looks at them; every use of such bytes is checked by a checksum first.
         Some(unsafe { std::slice::from_raw_parts(self.view.as_ptr().add(at as usize), bytes) })
+    }
+
+    /// Asks for the cache lines of `bytes` bytes from `at`, which need not be inside.
+    #[inline]
+    pub fn prefetch(&self, at: u64, bytes: usize) {
+        let from = self.view.as_ptr().wrapping_add(at as usize);
+        (0..bytes).step_by(CACHE_LINE).for_each(|line| prefetch(from.wrapping_add(line)));
     }
 
     /// Tells the kernel not to read ahead: points are read, not ranges.
@@ -81,7 +90,7 @@ impl<T: Send + Sync + 'static> EpochCell<T> {
 impl<T> Drop for EpochCell<T> {
     fn drop(&mut self) {
         let guard = crossbeam_epoch::pin();
-        let last = self.0.swap(crossbeam_epoch::Shared::null(), Relaxed, &guard);
+        let last = self.0.swap(Shared::null(), Relaxed, &guard);
         if !last.is_null() {
             // SAFETY: `&mut self` says that nobody else has the cell, so nobody can still load from it; references
             // handed out borrow a guard and the owner of the cell, which outlives them.
@@ -94,4 +103,180 @@ impl<T> fmt::Debug for EpochCell<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("EpochCell")
     }
+}
+
+/// Holds `T`s by the first bits of a hash, as many bits as are needed to tell them apart: an extendible directory.
+/// Readers look one up without a lock; the writer replaces one at a time, or puts two in the place of one.
+pub(crate) struct EpochTable<T> {
+    places: Atomic<Places<T>>,
+    /// Held while anything changes, so that what is taken out is freed once.
+    changing: Mutex<()>,
+}
+
+/// `2^depth` places; neighbours may hold the same `T`. All are taken, and all in the table's newest `Places` are alive.
+struct Places<T> {
+    depth: u32,
+    at: Box<[Atomic<T>]>,
+}
+
+impl<T> Places<T> {
+    #[inline]
+    fn place(&self, hash: u64) -> usize {
+        // Two shifts, since one by 64 is not defined for depth 0.
+        (hash >> 1 >> (63 - self.depth)) as usize
+    }
+
+    /// The neighbours that hold what a place holds, itself included.
+    fn sharing(&self, place: usize, guard: &Guard) -> Range<usize> {
+        let held = self.at[place].load(Relaxed, guard);
+        let same = |at: &Atomic<T>| at.load(Relaxed, guard) == held;
+        let before = self.at[..place].iter().rev().take_while(|at| same(at)).count();
+        let after = self.at[place..].iter().take_while(|at| same(at)).count();
+        place - before..place + after
+    }
+}
+
+impl<T: Send + Sync + 'static> EpochTable<T> {
+    /// A table of what is given, in the order of the hashes: each with how many of `2^depth` places it takes.
+    pub fn new(depth: u32, content: impl IntoIterator<Item = (usize, T)>) -> Self {
+        let guard = crossbeam_epoch::pin();
+        let mut at = Vec::with_capacity(1 << depth);
+        for (places, value) in content {
+            let value = Owned::new(value).into_shared(&guard);
+            at.extend((0..places).map(|_| Atomic::from(value)));
+        }
+        assert_eq!(at.len(), 1 << depth, "every place is taken");
+        let places = Atomic::new(Places { depth, at: at.into() });
+        EpochTable { places, changing: Mutex::new(()) }
+    }
+
+    #[inline]
+    fn places<'g>(&self, guard: &'g Guard) -> &'g Places<T> {
+        // SAFETY: never null; `double` frees the one before only after every guard that might have loaded it is gone.
+        unsafe { self.places.load(Acquire, guard).deref() }
+    }
+
+    /// What is held for a hash now; stays valid while the guard is held.
+    #[inline]
+    pub fn load<'g>(&self, hash: u64, guard: &'g Guard) -> &'g T {
+        let places = self.places(guard);
+        // SAFETY: never null. `retire` frees a value only after every guard that might have loaded it is gone: it is
+        // not in the newest places by then, and who still has older ones has held a guard since before.
+        unsafe { places.at[places.place(hash)].load(Acquire, guard).deref() }
+    }
+
+    /// Asks for the cache line of a hash's place, or with `held` for the first two of what it holds.
+    #[inline]
+    pub fn prefetch(&self, hash: u64, held: bool, guard: &Guard) {
+        let places = self.places(guard);
+        let place = &places.at[places.place(hash)];
+        if held {
+            let value = place.load(Relaxed, guard).as_raw().cast::<u8>();
+            prefetch(value);
+            prefetch(value.wrapping_add(CACHE_LINE));
+        } else {
+            prefetch(place);
+        }
+    }
+
+    /// RAM it takes, besides itself and what it holds.
+    pub fn heap_bytes(&self, guard: &Guard) -> usize {
+        size_of::<Places<T>>() + size_of_val(&*self.places(guard).at)
+    }
+
+    /// What is held, in the order of the hashes.
+    pub fn for_each<'g>(&self, guard: &'g Guard, mut each: impl FnMut(&'g T)) {
+        let (places, mut last) = (self.places(guard), Shared::null());
+        for at in &places.at {
+            let held = at.load(Acquire, guard);
+            if held != last {
+                // SAFETY: as in `load`.
+                each(unsafe { held.deref() });
+            }
+            last = held;
+        }
+    }
+
+    /// Puts another value in the place of a hash's. Readers see either.
+    pub fn replace(&self, hash: u64, value: T, guard: &Guard) {
+        let _changing = self.changing.lock();
+        let places = self.places(guard);
+        let sharing = places.sharing(places.place(hash), guard);
+        self.retire(&places.at[sharing], value, guard);
+    }
+
+    /// Puts two values in the place of a hash's: the first for those of its hashes that have a 0 where the second
+    /// have a 1. Readers see the one or the two.
+    pub fn split(&self, hash: u64, halves: [T; 2], guard: &Guard) {
+        let _changing = self.changing.lock();
+        let mut places = self.places(guard);
+        if places.sharing(places.place(hash), guard).len() == 1 {
+            places = self.double(places, guard);
+        }
+        let sharing = places.sharing(places.place(hash), guard);
+        let (low, high) = places.at[sharing.clone()].split_at(sharing.len() / 2);
+        let [first, second] = halves;
+        let second = Owned::new(second).into_shared(guard);
+        high.iter().for_each(|at| at.store(second, Release));
+        self.retire(low, first, guard);
+    }
+
+    /// Gives the places of one value another one and frees it. No other place holds it.
+    fn retire(&self, at: &[Atomic<T>], value: T, guard: &Guard) {
+        let (old, new) = (at[0].load(Relaxed, guard), Owned::new(value).into_shared(guard));
+        at.iter().for_each(|at| at.store(new, Release));
+        // SAFETY: `old` came from this table and is in no place any more; changes come one at a time, so nobody else
+        // frees it. Older places may still show it to readers whose guards are older than this.
+        unsafe { guard.defer_destroy(old) };
+    }
+
+    /// Twice as many places, each value in twice as many.
+    fn double<'g>(&self, places: &Places<T>, guard: &'g Guard) -> &'g Places<T> {
+        let twice = places.at.iter().flat_map(|at| [at, at]).map(|at| Atomic::from(at.load(Relaxed, guard)));
+        let next = Owned::new(Places { depth: places.depth + 1, at: twice.collect() }).into_shared(guard);
+        let old = self.places.swap(next, AcqRel, guard);
+        // SAFETY: `old` is no longer reachable from the table; dropping it drops pointers, not what they lead to.
+        unsafe { guard.defer_destroy(old) };
+        // SAFETY: just made.
+        unsafe { next.deref() }
+    }
+}
+
+impl<T> Drop for EpochTable<T> {
+    fn drop(&mut self) {
+        let guard = crossbeam_epoch::pin();
+        let places = self.places.swap(Shared::null(), Relaxed, &guard);
+        // SAFETY: `&mut self` says that nobody else has the table, so nobody can still load from it; references handed
+        // out borrow a guard and the owner of the table, which outlives them.
+        let places = unsafe { places.into_owned() };
+        let mut last = Shared::null();
+        for at in &places.at {
+            let held = at.load(Relaxed, &guard);
+            if held != last {
+                // SAFETY: as above; places that hold the same value are neighbours, so each is freed once.
+                drop(unsafe { held.into_owned() });
+            }
+            last = held;
+        }
+    }
+}
+
+impl<T> fmt::Debug for EpochTable<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("EpochTable")
+    }
+}
+
+const CACHE_LINE: usize = 64;
+
+/// Asks for the cache line at an address, which may be any: a prefetch of one that is not there does nothing.
+#[inline]
+pub(crate) fn prefetch<T>(at: *const T) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch reads nothing and never faults.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(at.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = at;
 }

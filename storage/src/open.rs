@@ -49,8 +49,9 @@ pub fn open(
     let recover::Repaired { index, segments, active, last } = recovered;
     let shard = Arc::new(Shard::new(dir.to_path_buf(), manifest, index, loaded.codecs, segments, &last));
     let reader = ShardReader { shard: shard.clone() };
-    let options = options.clone();
-    let writer = ShardWriter::new(shard, options, active, last, coder, sync.clone(), locks, stored_topics);
+    let (options, sync) = (options.clone(), sync.clone());
+    let views = &identity.views;
+    let writer = ShardWriter::new(shard, options, active, last, coder, sync, locks, stored_topics, views);
     Ok((writer, reader))
 }
 

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use crossbeam_epoch::Guard;
+use xxhash_rust::xxh3::xxh3_128_with_seed;
 
 use crate::coding::Codecs;
 use crate::disk::Faults;
@@ -104,6 +105,12 @@ impl Shard {
         }
     }
 
+    /// The hash of an entity id in this shard.
+    #[inline]
+    pub fn entity_hash(&self, entity: &[u8]) -> u128 {
+        entity_hash(&self.id, entity)
+    }
+
     pub fn topic(&self, name: &str) -> Option<TopicIndex> {
         let at = self.topics.iter().position(|topic| topic.name == name)?;
         Some(TopicIndex(at as u16))
@@ -132,6 +139,14 @@ impl Shard {
             segments: segments.len() as u64,
         }
     }
+}
+
+/// The hash of an entity id in the shard with this uuid, whose first 8 bytes are the seed: who does not know it cannot
+/// make entities that share a hash.
+#[inline]
+pub(crate) fn entity_hash(shard: &[u8; 16], entity: &[u8]) -> u128 {
+    let seed = u64::from_le_bytes(shard[..8].try_into().expect("eight bytes"));
+    xxh3_128_with_seed(entity, seed)
 }
 
 /// Where the log ends.

@@ -4,11 +4,12 @@
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use crate::disk;
 use crate::error::{OpenError, ReadError};
+use crate::index::{Coarse, Index, Slot};
 use crate::layout::{checksum, layout};
 use crate::manifest::FORMAT;
 use crate::map::Map;
@@ -54,6 +55,10 @@ pub(crate) struct Segment {
     pub max_expiry_ms: AtomicI64,
     /// It is full and has no footer yet.
     pub sealing: AtomicBool,
+    /// Slots that lead here: its records that are the newest of their keys. Changed by the writer, at a commit.
+    pub live: AtomicU32,
+    /// Highest ingest time of its first frame, ms: what coarse event times of its slots count from.
+    base_ms: OnceLock<i64>,
 }
 
 /// Path of a segment.
@@ -175,6 +180,8 @@ impl Segment {
             file,
             max_expiry_ms: AtomicI64::new(i64::MIN),
             sealing: AtomicBool::new(false),
+            live: AtomicU32::new(0),
+            base_ms: OnceLock::new(),
         }
     }
 
@@ -218,6 +225,31 @@ impl Segment {
     /// Notes the expiry of a record it has now.
     pub fn note_expiry(&self, expiry_ms: i64) {
         self.max_expiry_ms.fetch_max(expiry_ms, Ordering::Relaxed);
+    }
+
+    /// Counts slots that lead here.
+    pub fn count_live(&self, more: i32) {
+        self.live.fetch_add(more as u32, Ordering::Relaxed);
+    }
+
+    /// Sets the base time of its slots: that of its first frame. What the first call gives counts.
+    pub fn note_base(&self, base_ms: i64) {
+        self.base_ms.get_or_init(|| base_ms);
+    }
+
+    /// Its base time, once it has a frame.
+    pub fn base_ms(&self) -> Option<i64> {
+        self.base_ms.get().copied()
+    }
+
+    /// An event time as its slots have it.
+    pub fn coarse(&self, event_time_ms: i64) -> Coarse {
+        Coarse::new(event_time_ms, self.base_ms().unwrap_or_default())
+    }
+
+    /// The slot that leads to a record here.
+    pub fn slot(&self, at: u64, event_time_ms: i64, late: bool) -> Slot {
+        Slot::new(self.number, at, self.coarse(event_time_ms), late)
     }
 
     /// The record at a byte, its header and entity id verified.
@@ -295,6 +327,39 @@ impl Segments {
     /// Number of the oldest one.
     pub fn first(&self) -> u32 {
         self.list.first().map_or(u32::MAX, |segment| segment.number)
+    }
+
+    /// The segment a slot leads to; nothing if it is gone. Slots know segment numbers modulo 2^20, and there are never so
+    /// many: a slot of a segment older than all comes out beyond the newest.
+    #[inline]
+    pub fn of_slot(&self, slot: Slot) -> Option<&Arc<Segment>> {
+        if slot == Slot::NONE {
+            return None;
+        }
+        let place = slot.segment().wrapping_sub(self.first()) & (Slot::SEGMENTS - 1);
+        self.list.get((*self.places.get(place as usize)? as usize).checked_sub(1)?)
+    }
+
+    /// Asks for the first cache lines of the record a slot leads to: header, entity id and some payload.
+    #[inline]
+    pub fn prefetch(&self, slot: Slot) {
+        if let Some(segment) = self.of_slot(slot) {
+            segment.map.prefetch(slot.byte(), 2 * RecordHeader::SIZE);
+        }
+    }
+
+    /// The record a slot leads to; nothing if its segment is gone.
+    #[inline]
+    pub fn record_of(&self, slot: Slot) -> Result<Option<Record<'_>>, ReadError> {
+        self.of_slot(slot).map(|segment| segment.record(slot.byte())).transpose()
+    }
+
+    /// Counts the slots that lead to each segment, from those an index has.
+    pub fn count_live(&self, index: &Index) {
+        self.list.iter().for_each(|segment| segment.live.store(0, Ordering::Relaxed));
+        index.for_each(&crossbeam_epoch::pin(), |slot| {
+            self.of_slot(slot).inspect(|segment| segment.count_live(1));
+        });
     }
 
     /// The record at a location; nothing if there is none, or if its segment is gone.

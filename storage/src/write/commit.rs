@@ -31,8 +31,8 @@ pub(crate) struct Active {
 /// Space in segments comes in these steps.
 const PAGE: u64 = 4096;
 const LEAST_SEGMENT: u64 = 64 << 10;
-/// Footer entries count bytes in eights with 32 bits.
-const MOST_SEGMENT: u64 = 16 << 30;
+/// Slots of the index count bytes in eights with 28 bits.
+const MOST_SEGMENT: u64 = 2 << 30;
 
 impl Active {
     pub fn new(segment: Arc<Segment>, topics: usize) -> Active {
@@ -53,6 +53,7 @@ impl Active {
             last_sum,
             frames_end: self.tail,
             max_expiry_ms: self.segment.max_expiry_ms.load(Ordering::Relaxed),
+            base_ms: self.segment.base_ms().unwrap_or_default(),
         }
     }
 }
@@ -94,10 +95,14 @@ impl ShardWriter {
     fn publish(&mut self, frame: Location, sequence: u64, sum: u64) {
         let active = self.active.as_mut().expect("a frame was written to it");
         let guard = &crossbeam_epoch::pin();
+        let segments = self.shard.segments.load(guard);
+        active.segment.note_base(frame::base_ms(self.last.positions.iter().copied()));
         for state in &self.batch.keys {
-            let there = self.shard.index.publish(state.key, state.old, state.new_slot(frame), guard);
-            debug_assert!(there, "the index is changed by the writer only");
+            let slot = state.new_slot(&active.segment, frame.byte());
+            let old = self.shard.index.publish(state.key, state.dense, slot, guard);
+            segments.of_slot(old).inspect(|segment| segment.count_live(-1));
         }
+        active.segment.count_live(self.batch.keys.len() as i32);
         active.segment.note_expiry(self.batch.max_expiry_ms());
         let bytes = self.batch.buffer.len() as u64;
         active.tail += bytes;

@@ -9,12 +9,11 @@ use std::fs::File;
 use std::sync::Arc;
 
 use crossbeam_epoch::Guard;
-use xxhash_rust::xxh3::xxh3_128;
 
-use crate::chain;
+use crate::chain::Chain;
 use crate::coding::{Coder, Fit, Stored, stored};
 use crate::error::{OpenError, ReadError, WriteError};
-use crate::index::{Key, Slot};
+use crate::index::{Dense, Key, Slot};
 use crate::keeper;
 use crate::listing::Listing;
 use crate::log::frame::Position;
@@ -22,7 +21,7 @@ use crate::planted;
 use crate::record::{Location, RecordHeader, jump_depth};
 use crate::shard::{Last, Shard};
 use crate::sync::SyncGroup;
-use crate::types::{ExpireReport, Kind, Options, Outcome, Put, TopicIndex, ViewPolicy};
+use crate::types::{ExpireReport, Keep, Kind, Options, Outcome, Put, TopicIndex, ViewPolicy};
 use batch::{Batch, Head, KeyState};
 pub(crate) use commit::Active;
 
@@ -38,6 +37,8 @@ pub struct ShardWriter {
     pub(crate) last: Last,
     batch: Batch,
     coder: Coder,
+    /// How the data points of a view are kept, by its id.
+    keeps: Vec<Option<Keep>>,
     pub(crate) sync: SyncGroup,
     /// The segment whose keys are being forgotten.
     pub(crate) forgetting: Option<Listing>,
@@ -58,21 +59,25 @@ impl ShardWriter {
         sync: SyncGroup,
         locks: [File; 2],
         stored_topics: usize,
+        views: &BTreeMap<u16, ViewPolicy>,
     ) -> ShardWriter {
         sync.register(&shard);
         let batch = Batch::new(shard.topics.len());
-        ShardWriter {
+        let mut writer = ShardWriter {
             shard,
             options,
             active,
             last,
             batch,
             coder,
+            keeps: Vec::new(),
             sync,
             forgetting: None,
             stored_topics,
             _locks: locks,
-        }
+        };
+        writer.note_views(views);
+        writer
     }
 
     /// A topic's number.
@@ -98,7 +103,17 @@ impl ShardWriter {
             manifest.store(&self.shard.dir).map_err(OpenError::io(&self.shard.dir))?;
             *stored = manifest;
         }
+        drop(stored);
+        self.note_views(views);
         Ok(())
+    }
+
+    fn note_views(&mut self, views: &BTreeMap<u16, ViewPolicy>) {
+        for (id, policy) in views {
+            let id = usize::from(*id);
+            self.keeps.resize(self.keeps.len().max(id + 1), None);
+            self.keeps[id] = Some(policy.keep);
+        }
     }
 
     /// Last offset put or skipped, uncommitted ones included.
@@ -132,8 +147,8 @@ impl ShardWriter {
     /// Adds a data point to the batch and says what it is to its key. Reads see it after `commit`.
     ///
     /// # Errors
-    /// `Invalid` and `UnknownTopic` are mistakes of the caller and change nothing; `Damaged` if what the key has cannot
-    /// be read, which stops the shard.
+    /// `Invalid`, `UnknownTopic` and `Collision` are for the caller to settle and change nothing; `Damaged` if what the key
+    /// has cannot be read, which stops the shard.
     pub fn put(&mut self, put: &Put<'_>) -> Result<Outcome, WriteError> {
         self.shard.poison.check()?;
         check(put)?;
@@ -143,9 +158,10 @@ impl ShardWriter {
         if put.offset <= self.topic_position(put.topic)?.offset && !planted::replays() {
             return Ok(Outcome::Replayed);
         }
-        let outcome = self.apply(put).map_err(|error| {
-            self.shard.poison.set(format!("what a key has cannot be read: {error}"));
-            WriteError::Damaged(error)
+        let outcome = self.apply(put).inspect_err(|error| {
+            if let WriteError::Damaged(error) = error {
+                self.shard.poison.set(format!("what a key has cannot be read: {error}"));
+            }
         })?;
         self.advance(put.topic, put.offset, put.ingest_time_ms);
         Ok(outcome)
@@ -223,9 +239,9 @@ impl ShardWriter {
     }
 
     /// Adds a new data point to the batch.
-    fn apply(&mut self, put: &Put<'_>) -> Result<Outcome, ReadError> {
-        let entity_hash = xxh3_128(put.entity);
-        let key = Key::new(entity_hash, put.view);
+    fn apply(&mut self, put: &Put<'_>) -> Result<Outcome, WriteError> {
+        let entity_hash = self.shard.entity_hash(put.entity);
+        let key = Key::new(entity_hash);
         self.coder.ready(&self.shard.codecs, put.view, put.payload);
         let guard = &crossbeam_epoch::pin();
         let known = self.batch.find(key, put.entity, put.view);
@@ -273,15 +289,45 @@ impl ShardWriter {
         }
     }
 
-    /// What the index and the log have of a key.
-    fn load(&self, key: Key, entity_hash: u128, put: &Put<'_>, guard: &Guard) -> Result<KeyState, ReadError> {
-        let found = chain::find(&self.shard, guard, key, put.entity, put.view)?;
-        let Some(chain) = found else {
-            return Ok(KeyState::new(key, entity_hash, put.view, Slot::NONE, None, Location::NONE));
-        };
-        let header = chain.current.header;
-        let head = Head { at: chain.current.location(), rank: self.shard.rank(&header.key()), header };
-        Ok(KeyState::new(key, entity_hash, put.view, chain.slot, Some(head), chain.late))
+    /// What the index and the log have of a key. A data point of a `Latest` view that is surely newer than what is there
+    /// takes its place without a look at it.
+    fn load(
+        &self,
+        key: Key,
+        entity_hash: u128,
+        put: &Put<'_>,
+        guard: &Guard,
+    ) -> Result<KeyState, WriteError> {
+        let keep = self.keeps.get(usize::from(put.view)).copied().flatten();
+        let keep = keep.ok_or(WriteError::Invalid("the view is not one of the shard's"))?;
+        let dense = self.view_number(put.view, guard)?;
+        let mut state = KeyState::new(key, entity_hash, put.view, dense);
+        let slot = self.shard.index.entity(key, guard).map_or(Slot::NONE, |found| found.slot(put.view));
+        let segments = self.shard.segments.load(guard);
+        let Some(segment) = segments.of_slot(slot) else { return Ok(state) };
+        let newer = slot.coarse().is_surely_before(segment.coarse(put.event_time_ms));
+        if keep == Keep::Latest && newer && !slot.is_late() {
+            state.unseen = Location::new(segment.number, slot.byte());
+            state.late = state.unseen;
+            return Ok(state);
+        }
+        let newest = segment.record(slot.byte())?;
+        if newest.entity != put.entity {
+            return Err(WriteError::Collision { entity: put.entity.into(), stored: newest.entity.into() });
+        }
+        if let Some(chain) = Chain::from(segments, newest)? {
+            let header = chain.current.header;
+            let rank = self.shard.rank(&header.key());
+            state.head = Some(Head { at: chain.current.location(), rank, header });
+            state.late = chain.late;
+        }
+        Ok(state)
+    }
+
+    fn view_number(&self, view: u16, guard: &Guard) -> Result<Dense, WriteError> {
+        let index = &self.shard.index;
+        let number = index.view(view, guard).or_else(|| index.add_view(view, guard));
+        number.ok_or(WriteError::Invalid("the shard has records of 254 views already; no more fit"))
     }
 
     /// Where the jump of the next current version of a key leads.
@@ -348,5 +394,5 @@ fn check(put: &Put<'_>) -> Result<(), WriteError> {
 }
 
 const MAX_PAYLOAD: usize = 1 << 30;
-/// Places in a batch are counted with 32 bits.
-const MAX_BATCH: usize = 3 << 30;
+/// A frame and its footer must fit into a segment.
+const MAX_BATCH: usize = 3 << 29;

@@ -120,15 +120,17 @@ impl Run {
     fn take(&mut self, step: Step) {
         match step {
             Step::Put { entity, view, topic, tombstone, age, gap, same, size } => {
-                self.clock += if same { 0 } else { 7 };
+                // Several within a tick of the index, and now and then days that are beyond its ticks.
+                self.clock += if same { 0 } else { 7000 };
+                self.clock += if age == 199 { 10 * 86_400_000 } else { 0 };
                 let next = self.pending.positions.get(&topic).copied().unwrap_or(-1) + gap;
-                let time = self.clock - age;
+                let time = self.clock - age * 1000;
                 let payload = if same { b"same".to_vec() } else { vec![b'a' + (next % 26) as u8; size] };
                 let (kind, payload) =
                     if tombstone { (Kind::Tombstone, Vec::new()) } else { (Kind::Value, payload) };
                 // Topics lag behind each other by different times.
-                let ingest_time_ms = self.clock - i64::from(topic) * 50;
-                let expiry_ms = time + 1_000_000;
+                let ingest_time_ms = self.clock - i64::from(topic) * 50_000;
+                let expiry_ms = time + (1 << 50);
                 let (view, entity) = (VIEWS[view], vec![entity; usize::from(entity) + 1]);
                 self.put(Point {
                     view,

@@ -12,7 +12,8 @@ use crate::model::{self, Model};
 /// Name and priority of the topics, in the order of their numbers. Two are equal but for their names.
 pub const TOPICS: [(&str, u8); 3] = [("b.main", 1), ("a.backfill", 1), ("c.corrections", 7)];
 pub const ENTITIES: u8 = 5;
-pub const VIEWS: [u16; 2] = [1, 700];
+/// The last one keeps the current version only; the others all.
+pub const VIEWS: [u16; 3] = [1, 700, 31];
 
 /// A data point that owns what it has.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,7 +83,17 @@ pub fn identity() -> ShardIdentity {
         partition: 3,
         partitions: 8,
         topics: TOPICS.into_iter().map(topic).collect(),
-        views: VIEWS.into_iter().map(|id| (id, ViewPolicy::full(&format!("view {id}"), 1_000_000))).collect(),
+        views: VIEWS.into_iter().map(|id| (id, policy(id))).collect(),
+    }
+}
+
+fn policy(view: u16) -> ViewPolicy {
+    let description = format!("view {view}");
+    let latest = view == VIEWS[2];
+    if latest {
+        ViewPolicy::latest(&description, 1_000_000)
+    } else {
+        ViewPolicy::full(&description, 1_000_000)
     }
 }
 
@@ -101,8 +112,17 @@ pub fn try_open(dir: &Path) -> Result<(ShardWriter, ShardReader), OpenError> {
     open(dir, &identity(), &options(), &no_sync())
 }
 
+/// A child that another test begins at this moment has the directory locked until it is another program.
 pub fn open_at(dir: &Path) -> (ShardWriter, ShardReader) {
-    try_open(dir).unwrap_or_else(|error| panic!("{error}"))
+    let mut opened = try_open(dir);
+    for _ in 0..100_000 {
+        if !matches!(opened, Err(OpenError::Locked { .. })) {
+            break;
+        }
+        std::thread::yield_now();
+        opened = try_open(dir);
+    }
+    opened.unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// Puts and commits; all must be new.

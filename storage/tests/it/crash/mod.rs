@@ -17,6 +17,7 @@ mod judge;
 mod killed;
 mod story;
 mod strace;
+mod walk;
 
 /// Whether to take the time for many crash points: `FOREBAY_TEST_LONG=1`.
 pub fn long() -> bool {

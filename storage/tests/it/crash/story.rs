@@ -62,11 +62,6 @@ pub fn identity() -> ShardIdentity {
     ShardIdentity { views: VIEWS.into_iter().map(policy).collect(), ..store::identity() }
 }
 
-/// How a view is kept.
-pub fn keep(view: u16) -> Keep {
-    VIEWS.iter().find(|(id, ..)| *id == view).map_or(Keep::Full, |(_, keep, _)| *keep)
-}
-
 impl Story {
     /// The story of a seed. Odd ones are synced by the group's thread, even ones by the writer.
     pub fn new(seed: u64, puts: usize) -> Story {

@@ -71,6 +71,8 @@ pub fn watch(dir: &Path, seed: u64, puts: usize) -> Vec<Event> {
         "-f",
         "--seccomp-bpf",
         "-qq",
+        "-a",
+        "1",
         "-y",
         "-xx",
         "-s",
@@ -135,9 +137,9 @@ impl Parser<'_> {
         *nth += 1;
         let nth = *nth;
         // Arguments have no parentheses of their own but in `(deleted)`: names and bytes are in hex.
-        let (arguments, result) =
-            rest.rsplit_once(") = ").or_else(|| rest.rsplit_once(")  = ")).unwrap_or((rest, "?"));
-        let arguments: Vec<&str> = arguments.trim_end().split(", ").map(str::trim).collect();
+        let ended = rest.rsplit_once(") = ");
+        let (arguments, result) = ended.unwrap_or_else(|| panic!("not a call that ended: {whole}"));
+        let arguments: Vec<&str> = arguments.split(", ").collect();
         if name == "write" && arguments[0].starts_with("1<") {
             let line = String::from_utf8_lossy(&bytes(arguments[1])).into_owned();
             self.events.extend(line.lines().filter_map(child::understand).map(Event::Said));
