@@ -11,12 +11,7 @@ struct Wanted {
     goal: &'static str,
 }
 
-const fn wanted(
-    figure: &'static str,
-    name: &'static str,
-    unit: &'static str,
-    goal: &'static str,
-) -> Wanted {
+const fn wanted(figure: &'static str, name: &'static str, unit: &'static str, goal: &'static str) -> Wanted {
     Wanted { figure, name, unit, goal }
 }
 
