@@ -23,6 +23,7 @@ mod child;
 mod failing;
 mod fate;
 mod files;
+mod flips;
 mod full;
 mod judge;
 mod killed;
