@@ -159,7 +159,7 @@ fn stopped((mut writer, reader): (ShardWriter, ShardReader), why: &WriteError, f
     let mut durable = Vec::new();
     say_durable(&reader, &mut durable);
     let refused = writer.sync_now().is_err() && writer.commit().is_err() && writer.expire(i64::MAX).is_err();
-    let told = judge::state(&reader, story, fate).map(drop);
+    let told = judge::reads(&reader, story, fate).map(drop);
     let told = told.and(if refused { Ok(()) } else { Err("it takes writes again".to_owned()) });
     let closed = writer.close();
     say_durable(&reader, &mut durable);

@@ -45,8 +45,15 @@ fn go_on(writer: &mut ShardWriter, story: &Story) -> Result<(), String> {
     Ok(())
 }
 
-/// The commits that a reader shows, or what is wrong with them.
+/// The commits that a reader shows, or what is wrong with them. Nothing more is there than should be.
 pub fn state(reader: &ShardReader, story: &Story, fate: &Fate) -> Result<usize, String> {
+    let commits = reads(reader, story, fate)?;
+    whole(reader, story, commits, Gone { ms: fate.gone_ms })?;
+    Ok(commits)
+}
+
+/// The commits that a reader shows, or what is wrong with them.
+pub fn reads(reader: &ShardReader, story: &Story, fate: &Fate) -> Result<usize, String> {
     let positions: Vec<i64> =
         (0..TOPICS.len() as u16).map(|topic| applied(reader, topic).unwrap_or(-1)).collect();
     let same = |model: &Model| {
@@ -67,7 +74,6 @@ pub fn state(reader: &ShardReader, story: &Story, fate: &Fate) -> Result<usize, 
             format!("{commits} commits, {} view {view}: {why}", String::from_utf8_lossy(entity))
         })?;
     }
-    whole(reader, story, commits, gone)?;
     Ok(commits)
 }
 
