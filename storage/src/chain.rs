@@ -16,14 +16,15 @@ use crossbeam_epoch::Guard;
 
 use crate::error::ReadError;
 use crate::index::{Key, Slot};
-use crate::log::segment::{Record, Segments};
+use crate::log::segment::Record;
 use crate::record::Location;
+use crate::residency::{ColdPages, Reach};
 use crate::shard::Shard;
 
 /// All versions of one key at one moment.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Chain<'g> {
-    pub segments: &'g Segments,
+    pub reach: Reach<'g>,
     /// What the index had.
     pub slot: Slot,
     pub current: Record<'g>,
@@ -34,7 +35,8 @@ pub(crate) struct Chain<'g> {
 /// Looks a key up. Nothing if it has no current version, or if that one's segment has expired.
 #[inline]
 pub(crate) fn find<'g>(
-    shard: &Shard,
+    shard: &'g Shard,
+    cold: Option<&'g ColdPages>,
     guard: &'g Guard,
     key: Key,
     entity: &[u8],
@@ -42,10 +44,10 @@ pub(crate) fn find<'g>(
 ) -> Result<Option<Chain<'g>>, ReadError> {
     for slot in shard.index.candidates(key, guard) {
         // Loaded after the slot, so that it has every segment the slot can lead to.
-        let segments = shard.segments.load(guard);
-        let Some(newest) = segments.record(slot.newest())? else { continue };
+        let reach = Reach::new(shard, cold, guard);
+        let Some(newest) = reach.record(slot.newest())? else { continue };
         if newest.is(entity, view)
-            && let Some(chain) = Chain::from(segments, slot, newest)?
+            && let Some(chain) = Chain::from(reach, slot, newest)?
         {
             return Ok(Some(chain));
         }
@@ -55,17 +57,13 @@ pub(crate) fn find<'g>(
 
 impl<'g> Chain<'g> {
     /// The chain that a slot and the record it leads to begin.
-    pub fn from(
-        segments: &'g Segments,
-        slot: Slot,
-        newest: Record<'g>,
-    ) -> Result<Option<Chain<'g>>, ReadError> {
+    pub fn from(reach: Reach<'g>, slot: Slot, newest: Record<'g>) -> Result<Option<Chain<'g>>, ReadError> {
         if !newest.header.is_late() {
             let late = Location(newest.header.late);
-            return Ok(Some(Chain { segments, slot, current: newest, late }));
+            return Ok(Some(Chain { reach, slot, current: newest, late }));
         }
-        let current = segments.record(Location(newest.header.prev))?;
-        Ok(current.map(|current| Chain { segments, slot, current, late: newest.location() }))
+        let current = reach.record(Location(newest.header.prev))?;
+        Ok(current.map(|current| Chain { reach, slot, current, late: newest.location() }))
     }
 
     /// The first record of the chain of currents, from the newest on, for which `wanted` holds. `wanted` must hold for
@@ -74,7 +72,7 @@ impl<'g> Chain<'g> {
         let mut at = self.current;
         while !wanted(&at) {
             // A jump that has expired, or was not stored, says nothing: the record before may still be there.
-            if let Some(far) = self.segments.record(Location(at.header.jump))?
+            if let Some(far) = self.reach.record(Location(at.header.jump))?
                 && !wanted(&far)
             {
                 at = far;
@@ -90,7 +88,7 @@ impl<'g> Chain<'g> {
 
     /// The record that was current before this one.
     pub fn older(&self, record: &Record<'g>) -> Result<Option<Record<'g>>, ReadError> {
-        self.segments.record(Location(record.header.prev))
+        self.reach.record(Location(record.header.prev))
     }
 
     /// Takes the next late record that came after `limit` off the front of `late`.
@@ -98,7 +96,7 @@ impl<'g> Chain<'g> {
         if *late <= limit {
             return Ok(None);
         }
-        let record = self.segments.record(*late)?;
+        let record = self.reach.record(*late)?;
         *late = record.map_or(Location::NONE, |record| Location(record.header.late));
         Ok(record)
     }

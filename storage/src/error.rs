@@ -161,16 +161,23 @@ pub enum WriteError {
     Damaged(#[from] ReadError),
 }
 
-/// Data that was stored and cannot be given back: data loss, never other bytes.
+/// Why a read gave nothing. Never other bytes than those that were put.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("data loss: {file}: damaged at byte {at}: {detail}")]
-pub struct ReadError {
-    /// The damaged file.
-    pub file: PathBuf,
-    /// Byte where the damaged record begins.
-    pub at: u64,
-    /// What is wrong.
-    pub detail: &'static str,
+pub enum ReadError {
+    /// Data that was stored and cannot be given back: data loss.
+    #[error("data loss: {file}: damaged at byte {at}: {detail}")]
+    Damaged {
+        /// The damaged file.
+        file: PathBuf,
+        /// Byte where the damaged record begins.
+        at: u64,
+        /// What is wrong.
+        detail: &'static str,
+    },
+    /// A record on the way is not among those held in memory, and may have to come from the disk. Nothing is wrong: the
+    /// same read through `ShardReader::pin_blocking`, on a thread that may wait, gives it.
+    #[error("a record is not in memory, and this read may not wait for the disk")]
+    Cold,
 }
 
 /// Why a file could not be shown as it should be.

@@ -30,6 +30,7 @@ mod planted;
 mod read;
 mod record;
 mod recover;
+mod residency;
 mod shard;
 mod sync;
 mod types;
@@ -40,7 +41,7 @@ pub use open::open;
 pub use read::{History, Pinned, ShardReader, Version};
 pub use sync::SyncGroup;
 pub use types::{
-    AppliedOffset, DurableOffset, ExpireReport, HistoryRange, Keep, Kind, Options, Outcome, Put,
-    ShardIdentity, Stats, SyncPolicy, TopicIndex, TopicLog, VersionKey, ViewPolicy,
+    AppliedOffset, DurableOffset, ExpireReport, HistoryRange, Keep, Kind, Options, Outcome, PreloadReport,
+    Put, ShardIdentity, Stats, SyncPolicy, TopicIndex, TopicLog, VersionKey, ViewPolicy,
 };
 pub use write::ShardWriter;

@@ -11,7 +11,9 @@ use crate::error::OpenError;
 use crate::log::segment;
 use crate::manifest::{self, Manifest};
 use crate::read::ShardReader;
+use crate::record::Location;
 use crate::recover;
+use crate::residency::Residency;
 use crate::shard::Shard;
 use crate::sync::SyncGroup;
 use crate::types::{Options, ShardIdentity};
@@ -43,7 +45,11 @@ pub fn open(
         manifest.store(dir).map_err(OpenError::io(&dir.join(manifest::NAME)))?;
     }
     let recover::Repaired { index, segments, active, last } = recovered;
-    let shard = Arc::new(Shard::new(dir.to_path_buf(), &manifest, index, segments, &last));
+    let end =
+        active.as_ref().map_or(Location::NONE, |active| Location::new(active.segment.number, active.tail));
+    let residency = Residency::new(options.resident_bytes, end);
+    residency.settle(&segments);
+    let shard = Arc::new(Shard::new(dir.to_path_buf(), &manifest, index, segments, &last, residency));
     let reader = ShardReader { shard: shard.clone() };
     let writer =
         ShardWriter::new(shard, manifest, options.clone(), active, last, sync.clone(), locks, stored_topics);

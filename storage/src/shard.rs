@@ -12,10 +12,11 @@ use crate::disk::Faults;
 use crate::error::WriteError;
 use crate::index::Index;
 use crate::log::frame::Position;
-use crate::log::segment::Segments;
+use crate::log::segment::{Segments, UNREADABLE};
 use crate::manifest::Manifest;
-use crate::map::EpochCell;
+use crate::map::{self, EpochCell};
 use crate::planted;
+use crate::residency::Residency;
 use crate::sync::Unsynced;
 use crate::types::{Stats, TopicIndex, TopicLog, VersionKey};
 
@@ -38,6 +39,9 @@ pub(crate) struct Shard {
     /// Held during a sync: syncs of a shard come one after the other.
     pub sync_turn: parking_lot::Mutex<()>,
     pub poison: Poison,
+    /// Unreadable pages of all maps of this process when it was last looked whether one is this shard's.
+    faults_seen: AtomicU64,
+    pub residency: Residency,
     pub faults: Faults,
 }
 
@@ -60,7 +64,14 @@ pub(crate) struct Poison(OnceLock<String>);
 
 impl Shard {
     /// A shard as recovery found it.
-    pub fn new(dir: PathBuf, manifest: &Manifest, index: Index, segments: Segments, last: &Last) -> Shard {
+    pub fn new(
+        dir: PathBuf,
+        manifest: &Manifest,
+        index: Index,
+        segments: Segments,
+        last: &Last,
+        residency: Residency,
+    ) -> Shard {
         let topics = manifest.topic_logs();
         Shard {
             dir,
@@ -75,6 +86,8 @@ impl Shard {
             unsynced: parking_lot::Mutex::new(Unsynced::new(topics.len())),
             sync_turn: parking_lot::Mutex::new(()),
             poison: Poison::default(),
+            faults_seen: AtomicU64::new(0),
+            residency,
             faults: Faults::default(),
             topics,
         }
@@ -99,13 +112,43 @@ impl Shard {
         self.rank(a).cmp(&self.rank(b))
     }
 
+    /// Whether it still advances.
+    #[inline]
+    pub fn check(&self) -> Result<(), WriteError> {
+        match self.poisoned() {
+            None => Ok(()),
+            Some(why) => Err(WriteError::Poisoned(why.clone())),
+        }
+    }
+
+    /// Why it stopped, if it did. A file that cannot be read any more stops it, whoever found out.
+    #[inline]
+    pub fn poisoned(&self) -> Option<&String> {
+        if map::faults() != self.faults_seen.load(Ordering::Relaxed) {
+            self.look_at_files();
+        }
+        self.poison.0.get()
+    }
+
+    #[cold]
+    fn look_at_files(&self) {
+        let faults = map::faults();
+        if let Some(segment) = self.segments.load(&crossbeam_epoch::pin()).unreadable() {
+            self.poison.set(format!("{}: {UNREADABLE}", segment.path.display()));
+        }
+        self.faults_seen.store(faults, Ordering::Relaxed);
+    }
+
     pub fn stats(&self, guard: &Guard) -> Stats {
-        let segments = &self.segments.load(guard).list;
+        let all = self.segments.load(guard);
+        let segments = &all.list;
         Stats {
             keys: self.index.keys(),
             disk_bytes: segments.iter().map(|segment| segment.capacity()).sum(),
             index_bytes: self.index.bytes(),
             segments: segments.len() as u64,
+            hot_bytes: self.residency.hot_bytes(all),
+            cold_reads: self.residency.cold_reads(),
         }
     }
 }
@@ -156,16 +199,5 @@ impl Poison {
     #[cold]
     pub fn set(&self, why: String) -> WriteError {
         WriteError::Poisoned(self.0.get_or_init(|| why).clone())
-    }
-
-    pub fn get(&self) -> Option<&String> {
-        self.0.get()
-    }
-
-    pub fn check(&self) -> Result<(), WriteError> {
-        match self.0.get() {
-            None => Ok(()),
-            Some(why) => Err(WriteError::Poisoned(why.clone())),
-        }
     }
 }

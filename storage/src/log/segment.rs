@@ -40,6 +40,9 @@ pub(crate) const MAGIC: [u8; 8] = *b"FBYSEGMT";
 /// Byte of the first frame.
 pub(crate) const FRAMES_AT: u64 = SegmentHeader::SIZE as u64;
 
+/// What is wrong with a file of which a page is not there, or not to be had.
+pub(crate) const UNREADABLE: &str = "the file cannot be read: it was cut short, or its disk fails";
+
 /// An open segment.
 #[derive(Debug)]
 pub(crate) struct Segment {
@@ -222,7 +225,8 @@ impl Segment {
     /// The error for a record that is not what was written.
     #[cold]
     pub fn damaged(&self, at: u64, detail: &'static str) -> ReadError {
-        ReadError { file: self.path.clone(), at, detail }
+        let detail = if self.map.is_damaged() { UNREADABLE } else { detail };
+        ReadError::Damaged { file: self.path.clone(), at, detail }
     }
 }
 
@@ -269,7 +273,17 @@ impl Segments {
         self.list.first().map_or(u32::MAX, |segment| segment.number)
     }
 
-    /// The record at a location; nothing if there is none, or if its segment has expired.
+    /// One of which a page could not be read, if there is any.
+    pub fn unreadable(&self) -> Option<&Segment> {
+        self.list.iter().map(|segment| &**segment).find(|segment| segment.map.is_damaged())
+    }
+
+    /// The segment of a number, if it is there.
+    pub fn get(&self, number: u32) -> Option<&std::sync::Arc<Segment>> {
+        self.list.get(number.checked_sub(self.first())? as usize)
+    }
+
+    /// The record at a location, hot or cold; nothing if there is none, or if its segment has expired.
     #[inline]
     pub fn record(&self, at: Location) -> Result<Option<Record<'_>>, ReadError> {
         if at.is_none() {
@@ -286,6 +300,6 @@ impl Segments {
     #[cold]
     fn beyond(&self, at: Location) -> ReadError {
         let file = self.list.last().map(|last| last.path.clone()).unwrap_or_default();
-        ReadError { file, at: at.byte(), detail: "a pointer leads past the log" }
+        ReadError::Damaged { file, at: at.byte(), detail: "a pointer leads past the log" }
     }
 }

@@ -105,6 +105,8 @@ impl ShardWriter {
         active.positions.copy_from_slice(&self.last.positions);
         (self.last.sequence, self.last.sum) = (sequence, sum);
         self.last.segment = active.segment.number;
+        self.shard.residency.advance(Location::new(active.segment.number, active.tail));
+        self.cold.forget(self.shard.segments.load(guard));
         self.shard.applied.publish(self.last.positions.iter().map(|position| position.offset));
         self.sync.committed(&self.shard, &active.segment, bytes, sequence, &self.last.positions);
         self.batch.clear();

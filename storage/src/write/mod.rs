@@ -18,6 +18,7 @@ use crate::log::frame::Position;
 use crate::manifest::Manifest;
 use crate::planted;
 use crate::record::{Location, RecordHeader, jump_depth};
+use crate::residency::{ColdPages, Reach};
 use crate::shard::{Last, Shard};
 use crate::sync::SyncGroup;
 use crate::types::{ExpireReport, Kind, Options, Outcome, Put, TopicIndex, ViewPolicy};
@@ -39,6 +40,8 @@ pub struct ShardWriter {
     sync: SyncGroup,
     /// Topics the shard had before this opening.
     stored_topics: usize,
+    /// What it touched of the cold part of the log since the last commit.
+    cold: ColdPages,
     /// Held for its locks.
     _locks: [File; 2],
 }
@@ -57,7 +60,18 @@ impl ShardWriter {
     ) -> ShardWriter {
         sync.register(&shard);
         let batch = Batch::new(shard.topics.len());
-        ShardWriter { shard, manifest, options, active, last, batch, sync, stored_topics, _locks: locks }
+        ShardWriter {
+            shard,
+            manifest,
+            options,
+            active,
+            last,
+            batch,
+            sync,
+            stored_topics,
+            cold: ColdPages::default(),
+            _locks: locks,
+        }
     }
 
     /// A topic's number.
@@ -96,13 +110,14 @@ impl ShardWriter {
         self.last.positions.get(usize::from(topic.0)).map_or(0, |position| position.ingest_time_ms)
     }
 
-    /// Adds a data point to the batch and says what it is to its key. Reads see it after `commit`.
+    /// Adds a data point to the batch and says what it is to its key. Reads see it after `commit`. Waits for the disk
+    /// where it has to look at what the key has and that is not held in memory.
     ///
     /// # Errors
     /// `Invalid` and `UnknownTopic` are mistakes of the caller and change nothing; `Damaged` if what the key has cannot
     /// be read, which stops the shard.
     pub fn put(&mut self, put: &Put<'_>) -> Result<Outcome, WriteError> {
-        self.shard.poison.check()?;
+        self.shard.check()?;
         check(put)?;
         if self.batch.buffer.len() + put.payload.len() > MAX_BATCH {
             return Err(WriteError::Invalid("the batch is full: commit it first"));
@@ -123,7 +138,7 @@ impl ShardWriter {
     /// # Errors
     /// As for `put`.
     pub fn skip(&mut self, topic: TopicIndex, offset: i64, ingest_time_ms: i64) -> Result<(), WriteError> {
-        self.shard.poison.check()?;
+        self.shard.check()?;
         if offset > self.topic_position(topic)?.offset {
             self.advance(topic, offset, ingest_time_ms);
         }
@@ -135,7 +150,7 @@ impl ShardWriter {
     /// # Errors
     /// `NoSpace` keeps the batch: call it again when there is room. Any other failure stops the shard.
     pub fn commit(&mut self) -> Result<(), WriteError> {
-        self.shard.poison.check()?;
+        self.shard.check()?;
         if self.batch.is_empty() {
             return Ok(());
         }
@@ -213,7 +228,7 @@ impl ShardWriter {
 
     /// What the index and the log have of a key.
     fn load(&self, key: Key, entity_hash: u128, put: &Put<'_>, guard: &Guard) -> Result<KeyState, ReadError> {
-        let found = chain::find(&self.shard, guard, key, put.entity, put.view)?;
+        let found = chain::find(&self.shard, Some(&self.cold), guard, key, put.entity, put.view)?;
         let Some(chain) = found else {
             return Ok(KeyState::new(key, entity_hash, put.view, Slot::NONE, None, Location::NONE));
         };
@@ -242,7 +257,7 @@ impl ShardWriter {
         if at.is_pending() {
             return Ok(Some(self.batch.header(at)));
         }
-        Ok(self.shard.segments.load(guard).record(at)?.map(|record| record.header))
+        Ok(Reach::new(&self.shard, Some(&self.cold), guard).record(at)?.map(|record| record.header))
     }
 
     /// Whether a new current version says nothing the one before did not say.
@@ -254,7 +269,9 @@ impl ShardWriter {
         if !same || head.at.is_pending() {
             return Ok(same && self.batch.payload(head.at) == put.payload);
         }
-        let Some(record) = self.shard.segments.load(guard).record(head.at)? else { return Ok(false) };
+        let Some(record) = Reach::new(&self.shard, Some(&self.cold), guard).record(head.at)? else {
+            return Ok(false);
+        };
         Ok(record.payload()? == put.payload)
     }
 }

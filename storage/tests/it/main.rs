@@ -3,6 +3,7 @@
 mod bad_files;
 mod basics;
 mod inspection;
+mod memory;
 mod model;
 #[cfg(feature = "planted-bugs")]
 mod planted;

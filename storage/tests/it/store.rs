@@ -88,7 +88,7 @@ pub fn identity() -> ShardIdentity {
 
 /// Segments of 64 KiB, so that tests see many.
 pub fn options() -> Options {
-    Options { segment_bytes: 64 << 10, allowed_lateness_ms: 1000 }
+    Options { segment_bytes: 64 << 10, allowed_lateness_ms: 1000, ..Options::default() }
 }
 
 /// A group that syncs only when asked.
