@@ -43,7 +43,7 @@ fn of_record(pinned: &Pinned<'_>, record: &Record<'_>) -> Result<u128, ReadError
     }
     hash.update(topic.as_bytes());
     hash.update(&[0]);
-    hash.update(record.payload()?);
+    hash.update(&pinned.shard.codecs.payload(record)?);
     Ok(hash.digest128())
 }
 

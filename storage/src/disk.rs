@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use rustix::fs::{FallocateFlags, FlockOperation, SeekFrom};
+use rustix::fs::{CWD, FallocateFlags, FlockOperation, RenameFlags, SeekFrom};
 
 /// Creates a file of zeros of a given size that cannot run out of disk later. One that is there is unlinked, not cut
 /// short: somebody may have it mapped.
@@ -67,6 +67,30 @@ pub(crate) fn replace(dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
     file.sync_all()?;
     fs::rename(&temporary, dir.join(name))?;
     sync_dir(dir)
+}
+
+/// How names of files end that are not complete yet.
+pub(crate) const TEMPORARY: &str = ".tmp";
+
+/// Puts a whole new file under a name that nothing has yet, so that a crash leaves all of it or nothing. Whoever else
+/// tries the same name at the same time fails.
+pub(crate) fn create_whole(dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+    let temporary = dir.join(format!("{name}-{}{TEMPORARY}", uuid::Uuid::new_v4().simple()));
+    let written = write_new(&temporary, bytes).and_then(|()| {
+        let to = dir.join(name);
+        rustix::fs::renameat_with(CWD, &temporary, CWD, to, RenameFlags::NOREPLACE).map_err(io::Error::from)
+    });
+    if written.is_err() {
+        // It may not have come to be; if it stays, the next opening removes it.
+        let _ = fs::remove_file(&temporary);
+    }
+    written.and_then(|()| sync_dir(dir))
+}
+
+fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = File::create_new(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
 }
 
 /// Makes creations, renames and removals in a directory last.

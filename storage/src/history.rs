@@ -75,7 +75,7 @@ impl<'g> Iterator for History<'g> {
         if !matches!(next, Some(Ok(_))) {
             self.walk = Walk::Done;
         }
-        next.map(|next| next.map(|record| Version { record }))
+        next.map(|next| next.map(|record| Version { record, codecs: &self.wanted.shard.codecs }))
     }
 }
 

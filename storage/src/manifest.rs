@@ -37,6 +37,9 @@ pub(crate) struct Manifest {
     pub discarded_segment: u32,
     /// Frames up to this one were synced when this was written.
     pub durable_sequence: u64,
+    /// Records may use codec generations up to this number.
+    #[serde(default)]
+    pub last_codec: u32,
 }
 
 /// A topic in the MANIFEST.
@@ -77,6 +80,7 @@ impl Manifest {
             last_segment: 0,
             discarded_segment: 0,
             durable_sequence: 0,
+            last_codec: 0,
         }
     }
 

@@ -6,6 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::coding::{self, Codecs, Coder, Owner};
 use crate::disk;
 use crate::error::OpenError;
 use crate::log::segment;
@@ -44,15 +45,28 @@ pub fn open(
     if stored.as_ref() != Some(&manifest) {
         manifest.store(dir).map_err(OpenError::io(&dir.join(manifest::NAME)))?;
     }
+    coding::clear(dir);
+    let loaded = Codecs::load(dir, Owner { shard: manifest.shard.into_bytes(), stream: 0 })?;
+    let coder = Coder::new(&loaded, manifest.last_codec, options.codec_samples);
     let recover::Repaired { index, segments, active, last } = recovered;
     let end =
         active.as_ref().map_or(Location::NONE, |active| Location::new(active.segment.number, active.tail));
     let residency = Residency::new(options.resident_bytes, end);
     residency.settle(&segments);
-    let shard = Arc::new(Shard::new(dir.to_path_buf(), &manifest, index, segments, &last, residency));
+    let shard = Shard::new(dir.to_path_buf(), &manifest, index, loaded.codecs, segments, &last, residency);
+    let shard = Arc::new(shard);
     let reader = ShardReader { shard: shard.clone() };
-    let writer =
-        ShardWriter::new(shard, manifest, options.clone(), active, last, sync.clone(), locks, stored_topics);
+    let writer = ShardWriter::new(
+        shard,
+        manifest,
+        options.clone(),
+        active,
+        last,
+        coder,
+        sync.clone(),
+        locks,
+        stored_topics,
+    );
     Ok((writer, reader))
 }
 

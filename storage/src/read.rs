@@ -11,6 +11,7 @@ use crossbeam_epoch::Guard;
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::chain::{self, Chain};
+use crate::coding::{Codecs, FieldPlan, Fields};
 use crate::digest;
 use crate::error::ReadError;
 pub use crate::history::History;
@@ -124,7 +125,7 @@ impl Pinned<'_> {
     #[inline]
     pub fn latest(&self, entity: &[u8], view: u16) -> Result<Option<Version<'_>>, ReadError> {
         let chain = self.chain(xxh3_128(entity), entity, view)?;
-        Ok(chain.map(|chain| Version { record: chain.current }))
+        Ok(chain.map(|chain| self.version(chain.current)))
     }
 
     /// The current versions of several views of one entity; `each` gets the place in `views` and what was found.
@@ -137,7 +138,7 @@ impl Pinned<'_> {
         let hash = xxh3_128(entity);
         for (at, view) in views.iter().enumerate() {
             let chain = self.chain(hash, entity, *view);
-            each(at, chain.map(|chain| chain.map(|chain| Version { record: chain.current })));
+            each(at, chain.map(|chain| chain.map(|chain| self.version(chain.current))));
         }
     }
 
@@ -154,7 +155,7 @@ impl Pinned<'_> {
     ) -> Result<Option<Version<'_>>, ReadError> {
         let Some(chain) = self.chain(xxh3_128(entity), entity, view)? else { return Ok(None) };
         let record = chain.as_of(self.shard, as_of_ms, known_at_ms)?;
-        Ok(record.map(|record| Version { record }))
+        Ok(record.map(|record| self.version(record)))
     }
 
     /// Versions, newest first. An error ends it.
@@ -176,6 +177,10 @@ impl Pinned<'_> {
             Some(segment) => Err(segment.damaged(0, "")),
             None => Ok(()),
         }
+    }
+
+    fn version<'g>(&'g self, record: Record<'g>) -> Version<'g> {
+        Version { record, codecs: &self.shard.codecs }
     }
 
     fn chain(&self, hash: u128, entity: &[u8], view: u16) -> Result<Option<Chain<'_>>, ReadError> {
@@ -201,6 +206,7 @@ impl fmt::Debug for Pinned<'_> {
 #[derive(Debug, Clone, Copy)]
 pub struct Version<'g> {
     pub(crate) record: Record<'g>,
+    pub(crate) codecs: &'g Codecs,
 }
 
 impl<'g> Version<'g> {
@@ -242,14 +248,29 @@ impl<'g> Version<'g> {
     /// The bytes put; empty for a tombstone.
     ///
     /// # Errors
-    /// If they are damaged.
+    /// If they, or what is needed to decode them, are damaged or missing.
     pub fn payload(&self) -> Result<Cow<'g, [u8]>, ReadError> {
-        if self.record.header.codec != 0 {
-            return Err(self
-                .record
-                .segment
-                .damaged(self.record.at, "a payload coding this version does not know"));
-        }
-        self.record.payload().map(Cow::Borrowed)
+        self.codecs.payload(&self.record)
+    }
+
+    /// Appends the bytes put to `out`; after an error `out` is as before.
+    ///
+    /// # Errors
+    /// As of `payload`.
+    pub fn payload_into(&self, out: &mut Vec<u8>) -> Result<(), ReadError> {
+        self.codecs.append(&self.record, out)
+    }
+
+    /// Single fields of the payload, without decoding the rest; nothing if the payload has no shape, and then it has to
+    /// be scanned. Who asks for fields knows the view: `plan` must be its.
+    ///
+    /// # Errors
+    /// As of `payload`.
+    #[inline]
+    pub fn fields<'a>(&self, plan: &'a FieldPlan) -> Result<Option<Fields<'a>>, ReadError>
+    where
+        'g: 'a,
+    {
+        plan.fields(self.codecs, &self.record)
     }
 }

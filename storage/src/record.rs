@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use crate::codec::Coding;
 use crate::layout::{aligned, checksum, layout};
 use crate::types::{Kind, TopicIndex, VersionKey};
 
@@ -29,13 +30,14 @@ layout! {
         depth: u32,
         /// Stored bytes of the payload.
         payload_len: u32,
-        /// Number of the payload's coding; 0: as it came.
+        /// Number of the codec generation that the payload was coded with; 0: as it came.
         codec: u32,
         view: u16,
         topic: u16,
         entity_len: u8,
         /// 0: value, 1: tombstone.
         kind: u8,
+        /// Bit 0: late; 1: mixed; 2 and 3: the payload's coding.
         flags: u8,
         reserved: [u8; 5],
     }
@@ -52,6 +54,10 @@ pub(crate) const ENTITY_LEN_AT: usize = 88;
 pub(crate) const FLAG_LATE: u8 = 1;
 /// In its chain of currents some version has an older one below it that was ingested later, by another topic's clock.
 pub(crate) const FLAG_MIXED: u8 = 2;
+
+/// The coding is in these bits of the flags: 0 raw, 1 zstd, 2 shape.
+const CODING_SHIFT: u32 = 2;
+const CODING_MASK: u8 = 3;
 
 /// Where a record is: segment number and byte. Later in the log is greater. 0 is nowhere.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -131,6 +137,16 @@ impl RecordHeader {
         self.flags & FLAG_MIXED != 0
     }
 
+    /// How its payload is stored; nothing if no version of this program wrote that.
+    pub fn coding(&self) -> Option<Coding> {
+        match (self.codec, self.flags >> CODING_SHIFT & CODING_MASK) {
+            (0, 0) => Some(Coding::Raw),
+            (1.., 1) => Some(Coding::Zstd),
+            (1.., 2) => Some(Coding::Shape),
+            _ => None,
+        }
+    }
+
     /// The newest record of the key before this one: what this one replaces in the index.
     pub fn replaces(&self) -> Location {
         Location(self.prev.max(self.late))
@@ -144,6 +160,16 @@ impl RecordHeader {
             offset: self.offset,
         }
     }
+}
+
+/// The flags that tell a coding.
+pub(crate) fn coding_flags(coding: Coding) -> u8 {
+    let bits = match coding {
+        Coding::Raw => 0,
+        Coding::Zstd => 1,
+        Coding::Shape => 2,
+    };
+    bits << CODING_SHIFT
 }
 
 /// Low 32 bits of a checksum.

@@ -3,11 +3,12 @@
 
 use std::cmp::Ordering as Order;
 use std::path::PathBuf;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use crossbeam_epoch::Guard;
 
+use crate::coding::Codecs;
 use crate::disk::Faults;
 use crate::error::WriteError;
 use crate::index::Index;
@@ -19,6 +20,7 @@ use crate::planted;
 use crate::residency::Residency;
 use crate::sync::Unsynced;
 use crate::types::{Stats, TopicIndex, TopicLog, VersionKey};
+use crate::worker::Errands;
 
 /// The shared part of a shard.
 #[derive(Debug)]
@@ -29,6 +31,7 @@ pub(crate) struct Shard {
     /// By topic number: its place in the order of (priority, name).
     ranks: Vec<u32>,
     pub index: Index,
+    pub codecs: Codecs,
     pub segments: EpochCell<Segments>,
     pub applied: Positions,
     pub durable: Positions,
@@ -42,6 +45,8 @@ pub(crate) struct Shard {
     /// Unreadable pages of all maps of this process when it was last looked whether one is this shard's.
     faults_seen: AtomicU64,
     pub residency: Residency,
+    /// What other threads do in its directory.
+    pub errands: Arc<Errands>,
     pub faults: Faults,
 }
 
@@ -68,6 +73,7 @@ impl Shard {
         dir: PathBuf,
         manifest: &Manifest,
         index: Index,
+        codecs: Codecs,
         segments: Segments,
         last: &Last,
         residency: Residency,
@@ -78,6 +84,7 @@ impl Shard {
             id: manifest.shard.into_bytes(),
             ranks: ranks(&topics),
             index,
+            codecs,
             segments: EpochCell::new(segments),
             applied: Positions::new(&last.positions),
             durable: Positions::new(&last.positions),
@@ -88,6 +95,7 @@ impl Shard {
             poison: Poison::default(),
             faults_seen: AtomicU64::new(0),
             residency,
+            errands: Arc::default(),
             faults: Faults::default(),
             topics,
         }

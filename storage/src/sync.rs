@@ -1,5 +1,6 @@
 //! Group sync: one thread makes the commits of many shards last, by bytes or by time, without holding their writers.
 //! A sync that fails stops its shard for good and is never tried again: the kernel reports a lost page only once.
+//! Beside it a group has a thread for long jobs, which must not hold up the syncs either.
 
 use std::fmt;
 use std::io;
@@ -16,15 +17,20 @@ use crate::log::segment::Segment;
 use crate::planted;
 use crate::shard::Shard;
 use crate::types::SyncPolicy;
+use crate::worker::Worker;
 
-/// The thread that syncs, and the shards it syncs. It ends when the last clone and the last writer are gone.
+/// The threads that sync and do what takes long, and the shards they serve. They end when the last clone and the last
+/// writer are gone.
 #[derive(Clone)]
 pub struct SyncGroup {
     owner: Arc<Owner>,
 }
 
-/// Ends the thread when the last of its users is gone.
-struct Owner(Arc<Group>);
+/// Ends the threads when the last of their users is gone.
+struct Owner {
+    group: Arc<Group>,
+    background: Worker,
+}
 
 struct Group {
     policy: SyncPolicy,
@@ -53,23 +59,33 @@ pub(crate) struct Unsynced {
 }
 
 impl SyncGroup {
-    /// Starts the thread.
+    /// Starts the threads.
     ///
     /// # Errors
     /// If the system has no thread to give.
     pub fn spawn(name: &str, policy: SyncPolicy) -> io::Result<SyncGroup> {
         let group = Arc::new(Group { policy, state: Mutex::default(), wake: Condvar::new() });
+        let background = Worker::spawn(format!("{name}-slow"))?;
         let for_thread = group.clone();
         std::thread::Builder::new().name(name.to_owned()).spawn(move || for_thread.run())?;
-        Ok(SyncGroup { owner: Arc::new(Owner(group)) })
+        Ok(SyncGroup { owner: Arc::new(Owner { group, background }) })
+    }
+
+    /// Does a job that may take long (seconds) on a thread of its own, after those given before. It may be dropped
+    /// without being done when the group ends. One that touches a shard's directory holds an [`Errand`] of the shard,
+    /// so that its writer waits for it.
+    ///
+    /// [`Errand`]: crate::worker::Errand
+    pub(crate) fn background(&self, job: impl FnOnce() + Send + 'static) {
+        self.owner.background.run(job);
     }
 
     pub(crate) fn register(&self, shard: &Arc<Shard>) {
-        self.owner.0.state.lock().shards.push(shard.clone());
+        self.owner.group.state.lock().shards.push(shard.clone());
     }
 
     pub(crate) fn unregister(&self, shard: &Arc<Shard>) {
-        self.owner.0.state.lock().shards.retain(|other| !Arc::ptr_eq(other, shard));
+        self.owner.group.state.lock().shards.retain(|other| !Arc::ptr_eq(other, shard));
     }
 
     /// Notes what a commit wrote: the frame `sequence` in `segment`, with the positions it brings.
@@ -82,7 +98,7 @@ impl SyncGroup {
         positions: &[Position],
     ) {
         let unsynced = shard.unsynced.lock().add(segment, bytes, sequence, positions);
-        let group = &self.owner.0;
+        let group = &self.owner.group;
         let mut state = group.state.lock();
         let urgent = unsynced >= group.policy.bytes;
         if !state.dirty || (urgent && !state.urgent) {
@@ -125,14 +141,14 @@ impl Group {
 
 impl Drop for Owner {
     fn drop(&mut self) {
-        self.0.state.lock().stop = true;
-        self.0.wake.notify_all();
+        self.group.state.lock().stop = true;
+        self.group.wake.notify_all();
     }
 }
 
 impl fmt::Debug for SyncGroup {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "SyncGroup({:?})", self.owner.0.policy)
+        write!(f, "SyncGroup({:?})", self.owner.group.policy)
     }
 }
 

@@ -85,11 +85,18 @@ pub struct Options {
     ///
     /// [`ShardReader::pin_blocking`]: crate::ShardReader::pin_blocking
     pub resident_bytes: u64,
+    /// Payloads of a view after which its coding is learned for the first time; 0: payloads are stored as they come.
+    pub codec_samples: u32,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { segment_bytes: 256 << 20, allowed_lateness_ms: 3_600_000, resident_bytes: u64::MAX }
+        Options {
+            segment_bytes: 256 << 20,
+            allowed_lateness_ms: 3_600_000,
+            resident_bytes: u64::MAX,
+            codec_samples: 256,
+        }
     }
 }
 

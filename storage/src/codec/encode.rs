@@ -50,6 +50,12 @@ impl Encoder {
         &self.scalars[..self.used]
     }
 
+    /// Whether the last payload encoded has these bytes.
+    #[inline]
+    pub fn is_of(&self, payload: &[u8]) -> bool {
+        self.text.len() == payload.len() + PAD && self.text[..payload.len()] == *payload
+    }
+
     /// Bytes of the scalars that did not fit their slots.
     pub(super) fn tail(&self) -> &[u8] {
         self.tail.bytes()

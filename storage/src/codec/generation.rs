@@ -128,7 +128,7 @@ impl Generation {
 fn take_body(body: &mut &[u8]) -> Option<(Draft, Symbols, Dictionary)> {
     let draft = take_list(body, take_block)?;
     let symbols = Symbols::new(&take_list(body, take_text)?)?;
-    let dictionary = Dictionary::new(take_text(body)?)?;
+    let dictionary = Dictionary::new(take_text(body)?);
     body.is_empty().then_some((draft, symbols, dictionary))
 }
 

@@ -1,6 +1,7 @@
 //! zstd with a generation's dictionary: level 1, contexts reused per thread, frames without their magic number.
 
 use std::cell::RefCell;
+use std::sync::OnceLock;
 
 use zstd::zstd_safe::{self, CCtx, CDict, DCtx, DDict};
 
@@ -22,11 +23,12 @@ struct Contexts {
     room: Vec<u8>,
 }
 
-/// A dictionary, prepared; empty is none.
+/// A dictionary; empty is none. It is prepared when it is first used, which takes some hundred KiB: of most
+/// generations only few payloads are read any more.
 pub(super) struct Dictionary {
     bytes: Vec<u8>,
-    compress: CDict<'static>,
-    decompress: DDict<'static>,
+    compress: OnceLock<Option<CDict<'static>>>,
+    decompress: OnceLock<Option<DDict<'static>>>,
 }
 
 impl std::fmt::Debug for Dictionary {
@@ -36,16 +38,22 @@ impl std::fmt::Debug for Dictionary {
 }
 
 impl Dictionary {
-    /// From its bytes; nothing if zstd refuses them.
-    pub(super) fn new(bytes: Vec<u8>) -> Option<Dictionary> {
-        let compress = CDict::try_create(&bytes, LEVEL)?;
-        let decompress = DDict::try_create(&bytes)?;
-        Some(Dictionary { bytes, compress, decompress })
+    /// From its bytes. With bytes that zstd refuses nothing is compressed or decompressed.
+    pub(super) fn new(bytes: Vec<u8>) -> Dictionary {
+        Dictionary { bytes, compress: OnceLock::new(), decompress: OnceLock::new() }
     }
 
     /// None.
     pub(super) fn empty() -> Dictionary {
-        Dictionary::new(Vec::new()).expect("zstd takes an empty dictionary")
+        Dictionary::new(Vec::new())
+    }
+
+    fn to_compress(&self) -> Option<&CDict<'static>> {
+        self.compress.get_or_init(|| CDict::try_create(&self.bytes, LEVEL)).as_ref()
+    }
+
+    fn to_decompress(&self) -> Option<&DDict<'static>> {
+        self.decompress.get_or_init(|| DDict::try_create(&self.bytes)).as_ref()
     }
 
     /// Learned from `samples`; empty if there are too few.
@@ -60,7 +68,7 @@ impl Dictionary {
         if let Some(id) = learned.get_mut(4..8) {
             id.fill(0);
         }
-        Dictionary::new(learned).unwrap_or_else(Dictionary::empty)
+        Dictionary::new(learned)
     }
 
     pub(super) fn bytes(&self) -> &[u8] {
@@ -69,11 +77,12 @@ impl Dictionary {
 
     /// Appends `raw` compressed to `out`; false if zstd fails.
     pub(super) fn compress(&self, raw: &[u8], out: &mut Vec<u8>) -> bool {
+        let Some(dictionary) = self.to_compress() else { return false };
         CONTEXTS.with_borrow_mut(|contexts| {
             let room = &mut contexts.room;
             room.clear();
             room.reserve(zstd_safe::compress_bound(raw.len()));
-            let done = contexts.compress.compress_using_cdict(room, raw, &self.compress).is_ok();
+            let done = contexts.compress.compress_using_cdict(room, raw, dictionary).is_ok();
             match room.strip_prefix(&MAGIC) {
                 Some(frame) if done => out.extend_from_slice(frame),
                 _ => return false,
@@ -84,6 +93,7 @@ impl Dictionary {
 
     /// Appends what was compressed to `out`.
     pub(super) fn decompress(&self, frame: &[u8], out: &mut Vec<u8>) -> Option<()> {
+        let dictionary = self.to_decompress()?;
         CONTEXTS.with_borrow_mut(|contexts| {
             let room = &mut contexts.room;
             room.clear();
@@ -96,7 +106,7 @@ impl Dictionary {
             let mut raw = std::mem::take(out);
             let start = raw.len();
             raw.resize(start + size, 0);
-            let done = contexts.decompress.decompress_using_ddict(&mut raw[start..], room, &self.decompress);
+            let done = contexts.decompress.decompress_using_ddict(&mut raw[start..], room, dictionary);
             *out = raw;
             (done == Ok(size)).then_some(())
         })

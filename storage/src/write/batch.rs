@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
+use crate::coding::Stored;
 use crate::index::{Key, Slot};
 use crate::layout::checksum;
 use crate::log::footer::Entry;
@@ -141,10 +142,11 @@ impl Batch {
         put: &Put<'_>,
         header: RecordHeader,
         rank: Rank,
+        stored: &Stored<'_>,
     ) {
         let at = Location::pending(self.buffer.len());
         self.records.push(Written { at: self.buffer.len() as u32, entity_hash: state.entity_hash });
-        record::append(&mut self.buffer, &header, put.entity, put.payload);
+        record::append(&mut self.buffer, &header, put.entity, stored.bytes);
         (state.newest, state.newest_is_late) = (at, header.is_late());
         if header.is_late() {
             state.late = at;
@@ -171,9 +173,8 @@ impl Batch {
         &self.buffer[at + RecordHeader::SIZE..][..len]
     }
 
-    /// Stored payload of a record of this batch.
-    pub fn payload(&self, at: Location) -> &[u8] {
-        let header = self.header(at);
+    /// Stored payload of a record of this batch, whose header is given.
+    pub fn payload(&self, at: Location, header: &RecordHeader) -> &[u8] {
         let at = at.byte() as usize + RecordHeader::SIZE + usize::from(header.entity_len);
         &self.buffer[at..][..header.payload_len as usize]
     }
@@ -220,13 +221,19 @@ impl Batch {
 }
 
 /// The header of a data point that follows what its key has come to.
-pub(super) fn header(put: &Put<'_>, state: &KeyState, late: bool, jump: Location) -> RecordHeader {
+pub(super) fn header(
+    put: &Put<'_>,
+    stored: &Stored<'_>,
+    state: &KeyState,
+    late: bool,
+    jump: Location,
+) -> RecordHeader {
     let head = state.head.as_ref();
     let mixed =
         head.is_some_and(|head| head.header.is_mixed() || put.ingest_time_ms < head.header.ingest_time_ms);
     RecordHeader {
         head_sum: 0,
-        payload_sum: record::short_sum(put.payload),
+        payload_sum: record::short_sum(stored.bytes),
         entity_hash: state.entity_hash as u64,
         event_time_ms: put.event_time_ms,
         ingest_time_ms: put.ingest_time_ms,
@@ -236,13 +243,15 @@ pub(super) fn header(put: &Put<'_>, state: &KeyState, late: bool, jump: Location
         jump: jump.0,
         late: state.late.0,
         depth: if late { 0 } else { head.map_or(1, |head| head.header.depth.saturating_add(1)) },
-        payload_len: put.payload.len() as u32,
-        codec: 0,
+        payload_len: stored.bytes.len() as u32,
+        codec: stored.codec,
         view: put.view,
         topic: put.topic.0,
         entity_len: put.entity.len() as u8,
         kind: u8::from(put.kind == crate::types::Kind::Tombstone),
-        flags: if late { FLAG_LATE } else { 0 } | if mixed && !late { FLAG_MIXED } else { 0 },
+        flags: if late { FLAG_LATE } else { 0 }
+            | if mixed && !late { FLAG_MIXED } else { 0 }
+            | record::coding_flags(stored.coding),
         reserved: [0; 5],
     }
 }

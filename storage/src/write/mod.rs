@@ -12,6 +12,7 @@ use crossbeam_epoch::Guard;
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::chain;
+use crate::coding::{Coder, Fit, Stored, stored};
 use crate::error::{OpenError, ReadError, WriteError};
 use crate::index::{Key, Slot};
 use crate::log::frame::Position;
@@ -37,6 +38,7 @@ pub struct ShardWriter {
     /// The last frame, and the positions with the batch's included.
     pub(crate) last: Last,
     batch: Batch,
+    coder: Coder,
     sync: SyncGroup,
     /// Topics the shard had before this opening.
     stored_topics: usize,
@@ -54,6 +56,7 @@ impl ShardWriter {
         options: Options,
         active: Option<Active>,
         last: Last,
+        coder: Coder,
         sync: SyncGroup,
         locks: [File; 2],
         stored_topics: usize,
@@ -67,6 +70,7 @@ impl ShardWriter {
             active,
             last,
             batch,
+            coder,
             sync,
             stored_topics,
             cold: ColdPages::default(),
@@ -110,6 +114,23 @@ impl ShardWriter {
         self.last.positions.get(usize::from(topic.0)).map_or(0, |position| position.ingest_time_ms)
     }
 
+    /// Remembers which fields of a view's payloads `encode` is to find: paths of names from the root. With `avro`,
+    /// intermediate steps look through Avro-JSON wrappers.
+    pub fn bind(&mut self, view: u16, paths: &[Vec<String>], avro: bool) {
+        self.coder.bind(&self.shard.codecs, view, paths, avro);
+    }
+
+    /// Encodes a payload that is about to be put, and says what that found out about it. `put` of the same bytes, if it
+    /// is the next, does not encode them again.
+    pub fn encode<'p>(&mut self, view: u16, payload: &'p [u8]) -> Fit<'_, 'p> {
+        self.coder.encode(&self.shard.codecs, view, payload)
+    }
+
+    /// Whether a view's coding is being learned in the background. A later commit takes it up.
+    pub fn is_learning(&self) -> bool {
+        self.coder.is_learning()
+    }
+
     /// Adds a data point to the batch and says what it is to its key. Reads see it after `commit`. Waits for the disk
     /// where it has to look at what the key has and that is not held in memory.
     ///
@@ -151,6 +172,7 @@ impl ShardWriter {
     /// `NoSpace` keeps the batch: call it again when there is room. Any other failure stops the shard.
     pub fn commit(&mut self) -> Result<(), WriteError> {
         self.shard.check()?;
+        self.take_up_codecs();
         if self.batch.is_empty() {
             return Ok(());
         }
@@ -205,6 +227,7 @@ impl ShardWriter {
     fn apply(&mut self, put: &Put<'_>) -> Result<Outcome, ReadError> {
         let entity_hash = xxh3_128(put.entity);
         let key = Key::new(entity_hash, put.view);
+        self.coder.ready(&self.shard.codecs, put.view, put.payload);
         let guard = &crossbeam_epoch::pin();
         let known = self.batch.find(key, put.entity, put.view);
         let state = match known {
@@ -222,8 +245,30 @@ impl ShardWriter {
             false if self.repeats(put, &state, guard)? => Outcome::Duplicate,
             false => Outcome::Current,
         };
-        self.batch.append(known, state, put, batch::header(put, &state, late, jump), rank);
+        let stored = self.coder.stored(put.payload);
+        let header = batch::header(put, &stored, &state, late, jump);
+        self.batch.append(known, state, put, header, rank, &stored);
+        self.learn(put);
         Ok(outcome)
+    }
+
+    /// Lets a put payload be learned from, and begins a training when it is time.
+    fn learn(&mut self, put: &Put<'_>) {
+        if let Some(trainer) = self.coder.note(put.view, put.payload) {
+            let job = self.coder.train(&self.shard.codecs, &self.shard.errands, put.view, trainer);
+            self.sync.background(job);
+        }
+    }
+
+    /// Uses what was learned from now on. Records may use a generation once the MANIFEST knows its number.
+    fn take_up_codecs(&mut self) {
+        while let Some((view, known)) = self.coder.learned() {
+            let number = known.generation.number();
+            match self.store_manifest(|manifest| manifest.last_codec = number.max(manifest.last_codec)) {
+                Ok(()) => self.coder.adopt(&self.shard.codecs, view, known),
+                Err(_) => self.coder.failed(view),
+            }
+        }
     }
 
     /// What the index and the log have of a key.
@@ -263,21 +308,26 @@ impl ShardWriter {
     /// Whether a new current version says nothing the one before did not say.
     fn repeats(&self, put: &Put<'_>, state: &KeyState, guard: &Guard) -> Result<bool, ReadError> {
         let Some(head) = &state.head else { return Ok(false) };
-        let same = head.header.event_time_ms == put.event_time_ms
-            && head.header.kind() == put.kind
-            && head.header.payload_len as usize == put.payload.len();
-        if !same || head.at.is_pending() {
-            return Ok(same && self.batch.payload(head.at) == put.payload);
-        }
-        let Some(record) = Reach::new(&self.shard, Some(&self.cold), guard).record(head.at)? else {
+        let same = head.header.event_time_ms == put.event_time_ms && head.header.kind() == put.kind;
+        if !same {
             return Ok(false);
+        }
+        let new = self.coder.stored(put.payload);
+        let old = match head.at.is_pending() {
+            true => Stored::of(&head.header, self.batch.payload(head.at, &head.header)),
+            false => match Reach::new(&self.shard, Some(&self.cold), guard).record(head.at)? {
+                Some(record) => Some(stored(&record)?),
+                None => None,
+            },
         };
-        Ok(record.payload()? == put.payload)
+        Ok(old.is_some_and(|old| self.shard.codecs.are_same(old, new, put.payload)))
     }
 }
 
 impl Drop for ShardWriter {
     fn drop(&mut self) {
+        // Whoever opens the directory next must be alone in it.
+        self.shard.errands.stop();
         self.sync.unregister(&self.shard);
     }
 }

@@ -2,6 +2,7 @@
 
 mod bad_files;
 mod basics;
+mod crash;
 mod inspection;
 mod memory;
 mod model;

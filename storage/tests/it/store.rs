@@ -88,7 +88,7 @@ pub fn identity() -> ShardIdentity {
 
 /// Segments of 64 KiB, so that tests see many.
 pub fn options() -> Options {
-    Options { segment_bytes: 64 << 10, allowed_lateness_ms: 1000, ..Options::default() }
+    Options { segment_bytes: 64 << 10, allowed_lateness_ms: 1000, codec_samples: 0, ..Options::default() }
 }
 
 /// A group that syncs only when asked.
@@ -116,7 +116,12 @@ pub fn write(writer: &mut ShardWriter, points: &[Point]) -> Vec<Outcome> {
 pub fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).expect("a directory");
     for name in files(from) {
-        std::fs::copy(from.join(&name), to.join(&name)).expect("a copy");
+        let (from, to) = (from.join(&name), to.join(&name));
+        if from.is_dir() {
+            copy(&from, &to);
+        } else {
+            std::fs::copy(from, to).expect("a copy");
+        }
     }
 }
 

@@ -1,0 +1,79 @@
+//! Training off the writer's thread: a job learns a generation from samples and puts its file in place; the writer finds
+//! the outcome at a later commit. A job that outlives its writer writes nothing.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::files::{self, Known, Owner};
+use crate::codec::Trainer;
+use crate::worker::Errands;
+
+/// The trainings of one writer.
+#[derive(Debug, Default)]
+pub(super) struct Trainings {
+    finished: Arc<Mutex<Vec<Finished>>>,
+    /// Handed out and not yet taken back.
+    running: usize,
+}
+
+/// What a training came to.
+#[derive(Debug)]
+pub(super) struct Finished {
+    pub view: u16,
+    /// Nothing if its file could not be written: the payloads stay as they were coded before.
+    pub known: Option<Known>,
+}
+
+/// A training to do.
+#[derive(Debug)]
+pub(super) struct Job {
+    pub dir: PathBuf,
+    pub owner: Owner,
+    pub errands: Arc<Errands>,
+    pub view: u16,
+    pub number: u32,
+    pub trainer: Trainer,
+}
+
+impl Trainings {
+    /// What is to be run elsewhere.
+    pub fn begin(&mut self, job: Job) -> impl FnOnce() + Send + use<> {
+        self.running += 1;
+        let finished = self.finished.clone();
+        move || {
+            let (view, known) = (job.view, job.run());
+            finished.lock().push(Finished { view, known });
+        }
+    }
+
+    /// Takes one that has finished.
+    pub fn take(&mut self) -> Option<Finished> {
+        if self.running == 0 {
+            return None;
+        }
+        let finished = self.finished.lock().pop();
+        self.running -= usize::from(finished.is_some());
+        finished
+    }
+
+    /// Whether some are not taken back yet.
+    pub fn are_running(&self) -> bool {
+        self.running > 0
+    }
+}
+
+impl Job {
+    fn run(self) -> Option<Known> {
+        // Nothing is written while it learns: the writer need not wait for that.
+        drop(self.errands.begin()?);
+        let generation = self.trainer.train(self.number);
+        let bytes = files::encode(self.owner, self.view, self.trainer.len() as u32, &generation);
+        // What cannot be loaded must not be used.
+        let known = files::decode(&bytes, self.number, Some(self.owner)).ok()?;
+        let _errand = self.errands.begin()?;
+        files::store(&self.dir, self.number, &bytes).ok()?;
+        Some(known)
+    }
+}
