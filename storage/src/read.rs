@@ -163,6 +163,11 @@ impl Pinned<'_> {
         History::new(self.shard, self.chain(xxh3_128(entity), entity, view), *range)
     }
 
+    /// Topics by number.
+    pub fn topics(&self) -> &[TopicLog] {
+        &self.shard.topics
+    }
+
     /// To be asked once everything that was read has been copied. Bytes are verified where they lie; this says whether
     /// they can have become unreadable between that and the copy.
     ///
