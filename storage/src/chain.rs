@@ -11,6 +11,10 @@
 //! the late ones along in its own `late`. So the newest record alone leads to everything, and everything a record
 //! points at is older in the log. A late record that came before a current one M was below the version that M
 //! replaced; so whoever has found M on the chain needs only the late records that came after it.
+//!
+//! A record of a `Latest` view may have come without a look at the one it replaced: it knows where that is, not what is
+//! in it. Then its `late` leads where its `prev` does, to a record that is not late, whose own `late` goes on from there;
+//! it has no jump, and is called mixed.
 
 use crossbeam_epoch::Guard;
 
@@ -25,10 +29,8 @@ use crate::shard::Shard;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Chain<'g> {
     pub reach: Reach<'g>,
-    /// What the index had.
-    pub slot: Slot,
     pub current: Record<'g>,
-    /// The newest late record, if any.
+    /// The newest late record, if any, or where the way to it goes on.
     pub late: Location,
 }
 
@@ -38,32 +40,38 @@ pub(crate) fn find<'g>(
     shard: &'g Shard,
     cold: Option<&'g ColdPages>,
     guard: &'g Guard,
-    key: Key,
     entity: &[u8],
     view: u16,
 ) -> Result<Option<Chain<'g>>, ReadError> {
-    for slot in shard.index.candidates(key, guard) {
-        // Loaded after the slot, so that it has every segment the slot can lead to.
-        let reach = Reach::new(shard, cold, guard);
-        let Some(newest) = reach.record(slot.newest())? else { continue };
-        if newest.is(entity, view)
-            && let Some(chain) = Chain::from(reach, slot, newest)?
-        {
-            return Ok(Some(chain));
-        }
+    let key = Key::new(shard.entity_hash(entity));
+    let slot = shard.index.entity(key, guard).map_or(Slot::NONE, |found| found.slot(view));
+    // Loaded after the slot, so that it has every segment the slot can lead to.
+    of_slot(Reach::new(shard, cold, guard), slot, entity, view)
+}
+
+/// The chain that a slot begins, if it is this key's.
+#[inline]
+pub(crate) fn of_slot<'g>(
+    reach: Reach<'g>,
+    slot: Slot,
+    entity: &[u8],
+    view: u16,
+) -> Result<Option<Chain<'g>>, ReadError> {
+    match reach.record_of(slot)? {
+        Some(newest) if newest.is(entity, view) => Chain::from(reach, newest),
+        _ => Ok(None),
     }
-    Ok(None)
 }
 
 impl<'g> Chain<'g> {
-    /// The chain that a slot and the record it leads to begin.
-    pub fn from(reach: Reach<'g>, slot: Slot, newest: Record<'g>) -> Result<Option<Chain<'g>>, ReadError> {
+    /// The chain that the newest record of a key begins.
+    pub fn from(reach: Reach<'g>, newest: Record<'g>) -> Result<Option<Chain<'g>>, ReadError> {
         if !newest.header.is_late() {
             let late = Location(newest.header.late);
-            return Ok(Some(Chain { reach, slot, current: newest, late }));
+            return Ok(Some(Chain { reach, current: newest, late }));
         }
         let current = reach.record(Location(newest.header.prev))?;
-        Ok(current.map(|current| Chain { reach, slot, current, late: newest.location() }))
+        Ok(current.map(|current| Chain { reach, current, late: newest.location() }))
     }
 
     /// The first record of the chain of currents, from the newest on, for which `wanted` holds. `wanted` must hold for
@@ -93,12 +101,15 @@ impl<'g> Chain<'g> {
 
     /// Takes the next late record that came after `limit` off the front of `late`.
     pub fn next_late(&self, late: &mut Location, limit: Location) -> Result<Option<Record<'g>>, ReadError> {
-        if *late <= limit {
-            return Ok(None);
+        while *late > limit {
+            let record = self.reach.record(*late)?;
+            *late = record.map_or(Location::NONE, |record| Location(record.header.late));
+            // One that is not late is on the way only.
+            if record.is_some_and(|record| record.header.is_late()) {
+                return Ok(record);
+            }
         }
-        let record = self.reach.record(*late)?;
-        *late = record.map_or(Location::NONE, |record| Location(record.header.late));
-        Ok(record)
+        Ok(None)
     }
 
     /// The greatest version at or below an event time, of those that had come by an ingest time.

@@ -26,8 +26,8 @@ pub(crate) fn digest(pinned: &Pinned<'_>) -> u128 {
 
 fn current<'g>(pinned: &'g Pinned<'_>, slot: Slot) -> Result<Option<Record<'g>>, ReadError> {
     let reach = Reach::new(pinned.shard, pinned.cold.as_ref(), &pinned.guard);
-    let Some(newest) = reach.record(slot.newest())? else { return Ok(None) };
-    Ok(Chain::from(reach, slot, newest)?.map(|chain| chain.current))
+    let Some(newest) = reach.record_of(slot)? else { return Ok(None) };
+    Ok(Chain::from(reach, newest)?.map(|chain| chain.current))
 }
 
 fn of_record(pinned: &Pinned<'_>, record: &Record<'_>) -> Result<u128, ReadError> {

@@ -156,9 +156,22 @@ pub enum WriteError {
     /// The topic number is not one of this shard's.
     #[error("no topic has number {}", .0.0)]
     UnknownTopic(TopicIndex),
+    /// Two entity ids have the same 84 bits of hash, which the index takes for one entity. Nothing was changed; the data
+    /// point cannot be stored in this shard. Among a billion entities the odds of it ever happening are 1 in 40 million.
+    #[error("not storable: the index cannot tell entity {} from {}", show(.entity), show(.stored))]
+    Collision {
+        /// The entity to put.
+        entity: Box<[u8]>,
+        /// The one that is there.
+        stored: Box<[u8]>,
+    },
     /// Bytes on disk that the write needed are damaged. The shard stopped.
     #[error(transparent)]
     Damaged(#[from] ReadError),
+}
+
+fn show(entity: &[u8]) -> String {
+    entity.escape_ascii().to_string()
 }
 
 /// Why a read gave nothing. Never other bytes than those that were put.

@@ -10,6 +10,7 @@
 //!                                   └────────► durable positions
 //! ```
 
+mod atomics;
 mod chain;
 pub mod codec;
 mod coding;
@@ -22,7 +23,9 @@ mod failures;
 mod history;
 mod index;
 pub mod inspect;
+mod keeper;
 mod layout;
+mod listing;
 mod log;
 mod manifest;
 mod map;
@@ -35,6 +38,7 @@ mod residency;
 mod shard;
 mod sync;
 mod types;
+mod unreadable;
 mod worker;
 mod write;
 

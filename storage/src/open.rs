@@ -53,20 +53,12 @@ pub fn open(
         active.as_ref().map_or(Location::NONE, |active| Location::new(active.segment.number, active.tail));
     let residency = Residency::new(options.resident_bytes, end);
     residency.settle(&segments);
-    let shard = Shard::new(dir.to_path_buf(), &manifest, index, loaded.codecs, segments, &last, residency);
+    let shard = Shard::new(dir.to_path_buf(), manifest, index, loaded.codecs, segments, &last, residency);
     let shard = Arc::new(shard);
     let reader = ShardReader { shard: shard.clone() };
-    let writer = ShardWriter::new(
-        shard,
-        manifest,
-        options.clone(),
-        active,
-        last,
-        coder,
-        sync.clone(),
-        locks,
-        stored_topics,
-    );
+    let (options, sync) = (options.clone(), sync.clone());
+    let views = &identity.views;
+    let writer = ShardWriter::new(shard, options, active, last, coder, sync, locks, stored_topics, views);
     Ok((writer, reader))
 }
 

@@ -8,21 +8,20 @@ use std::fmt;
 use std::sync::Arc;
 
 use crossbeam_epoch::Guard;
-use xxhash_rust::xxh3::xxh3_128;
 
 use crate::chain::{self, Chain};
 use crate::coding::{Codecs, FieldPlan, Fields};
 use crate::digest;
 use crate::error::ReadError;
 pub use crate::history::History;
-use crate::index::Key;
+use crate::index::{Key, Slot};
 use crate::log::segment::Record;
-use crate::map;
-use crate::residency::ColdPages;
+use crate::residency::{ColdPages, Reach};
 use crate::shard::Shard;
 use crate::types::{
     AppliedOffset, DurableOffset, HistoryRange, Kind, PreloadReport, Stats, TopicIndex, TopicLog, VersionKey,
 };
+use crate::unreadable;
 
 /// Reads a shard. Clones are cheap; they outlive the writer.
 #[derive(Debug, Clone)]
@@ -44,7 +43,7 @@ impl ShardReader {
     }
 
     fn pinned(&self, cold: Option<ColdPages>) -> Pinned<'_> {
-        Pinned { shard: &self.shard, guard: crossbeam_epoch::pin(), cold, faults: map::faults() }
+        Pinned { shard: &self.shard, guard: crossbeam_epoch::pin(), cold, faults: unreadable::faults() }
     }
 
     /// Sets how many bytes of the newest data are held in memory; see [`Options::resident_bytes`]. To be called now and
@@ -107,6 +106,9 @@ impl ShardReader {
     }
 }
 
+/// Views whose slots are loaded before the first record is read.
+const VIEWS_AT_ONCE: usize = 16;
+
 /// A reader that holds what it read in place.
 pub struct Pinned<'r> {
     pub(crate) shard: &'r Shard,
@@ -124,7 +126,7 @@ impl Pinned<'_> {
     /// If what was stored is damaged, or cold.
     #[inline]
     pub fn latest(&self, entity: &[u8], view: u16) -> Result<Option<Version<'_>>, ReadError> {
-        let chain = self.chain(xxh3_128(entity), entity, view)?;
+        let chain = self.chain(entity, view)?;
         Ok(chain.map(|chain| self.version(chain.current)))
     }
 
@@ -135,10 +137,28 @@ impl Pinned<'_> {
         views: &[u16],
         each: &mut impl FnMut(usize, Result<Option<Version<'g>>, ReadError>),
     ) {
-        let hash = xxh3_128(entity);
-        for (at, view) in views.iter().enumerate() {
-            let chain = self.chain(hash, entity, *view);
-            each(at, chain.map(|chain| chain.map(|chain| self.version(chain.current))));
+        for (at, views) in views.chunks(VIEWS_AT_ONCE).enumerate() {
+            self.latest_few(entity, views, &mut |place, found| each(at * VIEWS_AT_ONCE + place, found));
+        }
+    }
+
+    /// One look into the index for all views, then all records on their way from memory at once.
+    fn latest_few<'g>(
+        &'g self,
+        entity: &[u8],
+        views: &[u16],
+        each: &mut impl FnMut(usize, Result<Option<Version<'g>>, ReadError>),
+    ) {
+        let mut slots = [Slot::NONE; VIEWS_AT_ONCE];
+        if let Some(found) = self.shard.index.entity(Key::new(self.shard.entity_hash(entity)), &self.guard) {
+            slots.iter_mut().zip(views).for_each(|(slot, view)| *slot = found.slot(*view));
+        }
+        // Loaded after the slots, so that it has every segment they can lead to.
+        let reach = Reach::new(self.shard, self.cold.as_ref(), &self.guard);
+        slots[..views.len()].iter().for_each(|slot| reach.segments().prefetch(*slot));
+        for (place, (slot, view)) in slots.into_iter().zip(views).enumerate() {
+            let chain = chain::of_slot(reach, slot, entity, *view);
+            each(place, chain.map(|chain| chain.map(|chain| self.version(chain.current))));
         }
     }
 
@@ -153,14 +173,14 @@ impl Pinned<'_> {
         as_of_ms: i64,
         known_at_ms: Option<i64>,
     ) -> Result<Option<Version<'_>>, ReadError> {
-        let Some(chain) = self.chain(xxh3_128(entity), entity, view)? else { return Ok(None) };
+        let Some(chain) = self.chain(entity, view)? else { return Ok(None) };
         let record = chain.as_of(self.shard, as_of_ms, known_at_ms)?;
         Ok(record.map(|record| self.version(record)))
     }
 
     /// Versions, newest first. An error ends it.
     pub fn history(&self, entity: &[u8], view: u16, range: &HistoryRange) -> History<'_> {
-        History::new(self.shard, self.chain(xxh3_128(entity), entity, view), *range)
+        History::new(self.shard, self.chain(entity, view), *range)
     }
 
     /// Topics by number.
@@ -175,7 +195,7 @@ impl Pinned<'_> {
     /// If a page of the shard's files could not be read since this was pinned.
     #[inline]
     pub fn check(&self) -> Result<(), ReadError> {
-        if map::faults() == self.faults {
+        if unreadable::faults() == self.faults {
             return Ok(());
         }
         match self.shard.segments.load(&self.guard).unreadable() {
@@ -188,8 +208,8 @@ impl Pinned<'_> {
         Version { record, codecs: &self.shard.codecs }
     }
 
-    fn chain(&self, hash: u128, entity: &[u8], view: u16) -> Result<Option<Chain<'_>>, ReadError> {
-        chain::find(self.shard, self.cold.as_ref(), &self.guard, Key::new(hash, view), entity, view)
+    fn chain(&self, entity: &[u8], view: u16) -> Result<Option<Chain<'_>>, ReadError> {
+        chain::find(self.shard, self.cold.as_ref(), &self.guard, entity, view)
     }
 }
 

@@ -24,9 +24,10 @@ layout! {
         prev: u64,
         /// An older record of the same chain of currents, by Myers' rule; 0: none known.
         jump: u64,
-        /// The newest late record of the key before this one came.
+        /// The newest late record of the key before this one came, or the current one, whose `late` goes on from there.
         late: u64,
-        /// Versions in the chain of currents, this one included; 0 for a late one.
+        /// Versions in the chain of currents, this one included, as far as they were looked at; 0 for a late one, and for
+        /// one that did not look at the one before it.
         depth: u32,
         /// Stored bytes of the payload.
         payload_len: u32,
@@ -145,11 +146,6 @@ impl RecordHeader {
             (1.., 2) => Some(Coding::Shape),
             _ => None,
         }
-    }
-
-    /// The newest record of the key before this one: what this one replaces in the index.
-    pub fn replaces(&self) -> Location {
-        Location(self.prev.max(self.late))
     }
 
     pub fn key(&self) -> VersionKey {

@@ -20,6 +20,7 @@ use crossbeam_epoch::Guard;
 use parking_lot::Mutex;
 
 use crate::error::ReadError;
+use crate::index::Slot;
 use crate::log::segment::{Record, Segments};
 use crate::map::FAULT_AROUND;
 use crate::record::Location;
@@ -188,10 +189,24 @@ impl<'g> Reach<'g> {
         if at < self.hot_from { self.cold_record(at) } else { self.segments.record(at) }
     }
 
+    /// The record a slot leads to; nothing if its segment is gone.
+    #[inline]
+    pub fn record_of(&self, slot: Slot) -> Result<Option<Record<'g>>, ReadError> {
+        let Some(segment) = self.segments.of_slot(slot) else { return Ok(None) };
+        let at = Location::new(segment.number, slot.byte());
+        if at < self.hot_from { self.cold_record(at) } else { segment.record(slot.byte()).map(Some) }
+    }
+
+    /// All segments.
+    #[inline]
+    pub fn segments(&self) -> &'g Segments {
+        self.segments
+    }
+
     #[cold]
     fn cold_record(&self, at: Location) -> Result<Option<Record<'g>>, ReadError> {
-        if at.is_none() || at.segment() < self.segments.first() {
-            return Ok(None);
+        if at.is_none() || self.segments.at(at.segment()).is_none() {
+            return self.segments.record(at);
         }
         let cold = self.cold.ok_or(ReadError::Cold)?;
         self.residency.cold_reads.fetch_add(1, Ordering::Relaxed);
@@ -246,7 +261,7 @@ impl ColdPages {
 
 fn forget(touched: impl Iterator<Item = (u32, u64, u64)>, segments: &Segments) {
     for (number, from, to) in touched {
-        if let Some(segment) = segments.get(number) {
+        if let Some(segment) = segments.at(number) {
             segment.map.forget(from, to);
         }
     }

@@ -7,19 +7,22 @@ use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use crossbeam_epoch::Guard;
+use xxhash_rust::xxh3::xxh3_128_with_seed;
 
 use crate::coding::Codecs;
 use crate::disk::Faults;
 use crate::error::WriteError;
 use crate::index::Index;
+use crate::keeper::NextSegment;
 use crate::log::frame::Position;
-use crate::log::segment::{Segments, UNREADABLE};
+use crate::log::segment::{Segment, Segments, UNREADABLE};
 use crate::manifest::Manifest;
-use crate::map::{self, EpochCell};
+use crate::map::EpochCell;
 use crate::planted;
 use crate::residency::Residency;
 use crate::sync::Unsynced;
 use crate::types::{Stats, TopicIndex, TopicLog, VersionKey};
+use crate::unreadable;
 use crate::worker::Errands;
 
 /// The shared part of a shard.
@@ -47,6 +50,12 @@ pub(crate) struct Shard {
     pub residency: Residency,
     /// What other threads do in its directory.
     pub errands: Arc<Errands>,
+    /// As it is stored; locked while it is replaced.
+    pub manifest: parking_lot::Mutex<Manifest>,
+    /// The segment after the active one.
+    pub next: NextSegment,
+    /// Segments that are out of the index and to be unlinked.
+    pub leaving: parking_lot::Mutex<Vec<Arc<Segment>>>,
     pub faults: Faults,
 }
 
@@ -71,7 +80,7 @@ impl Shard {
     /// A shard as recovery found it.
     pub fn new(
         dir: PathBuf,
-        manifest: &Manifest,
+        manifest: Manifest,
         index: Index,
         codecs: Codecs,
         segments: Segments,
@@ -96,9 +105,18 @@ impl Shard {
             faults_seen: AtomicU64::new(0),
             residency,
             errands: Arc::default(),
+            manifest: parking_lot::Mutex::new(manifest),
+            next: NextSegment::default(),
+            leaving: parking_lot::Mutex::default(),
             faults: Faults::default(),
             topics,
         }
+    }
+
+    /// The hash of an entity id in this shard.
+    #[inline]
+    pub fn entity_hash(&self, entity: &[u8]) -> u128 {
+        entity_hash(&self.id, entity)
     }
 
     pub fn topic(&self, name: &str) -> Option<TopicIndex> {
@@ -132,7 +150,7 @@ impl Shard {
     /// Why it stopped, if it did. A file that cannot be read any more stops it, whoever found out.
     #[inline]
     pub fn poisoned(&self) -> Option<&String> {
-        if map::faults() != self.faults_seen.load(Ordering::Relaxed) {
+        if unreadable::faults() != self.faults_seen.load(Ordering::Relaxed) {
             self.look_at_files();
         }
         self.poison.0.get()
@@ -140,7 +158,7 @@ impl Shard {
 
     #[cold]
     fn look_at_files(&self) {
-        let faults = map::faults();
+        let faults = unreadable::faults();
         if let Some(segment) = self.segments.load(&crossbeam_epoch::pin()).unreadable() {
             self.poison.set(format!("{}: {UNREADABLE}", segment.path.display()));
         }
@@ -159,6 +177,14 @@ impl Shard {
             cold_reads: self.residency.cold_reads(),
         }
     }
+}
+
+/// The hash of an entity id in the shard with this uuid, whose first 8 bytes are the seed: who does not know it cannot
+/// make entities that share a hash.
+#[inline]
+pub(crate) fn entity_hash(shard: &[u8; 16], entity: &[u8]) -> u128 {
+    let seed = u64::from_le_bytes(shard[..8].try_into().expect("eight bytes"));
+    xxh3_128_with_seed(entity, seed)
 }
 
 /// Where the log ends.

@@ -8,7 +8,7 @@ use super::learning::Learning;
 use super::training::{Finished, Job, Trainings};
 use super::{Codecs, Known, Loaded, Stored};
 use crate::codec::{self, Binding, Coding, Encoded, Encoder, Ranges, Trainer};
-use crate::worker::Errands;
+use crate::shard::Shard;
 
 /// The coders of a stream's views.
 #[derive(Debug)]
@@ -157,16 +157,9 @@ impl Coder {
     }
 
     /// Begins a training: gives what is to be run elsewhere.
-    pub fn train(
-        &mut self,
-        codecs: &Codecs,
-        errands: &Arc<Errands>,
-        view: u16,
-        trainer: Trainer,
-    ) -> impl FnOnce() + Send + use<> {
+    pub fn train(&mut self, shard: &Arc<Shard>, view: u16, trainer: Trainer) -> impl FnOnce() + Send + use<> {
         self.number += 1;
-        let (dir, owner, errands) = (codecs.dir.clone(), codecs.owner, errands.clone());
-        self.trainings.begin(Job { dir, owner, errands, view, number: self.number, trainer })
+        self.trainings.begin(Job { shard: shard.clone(), view, number: self.number, trainer })
     }
 
     /// A generation that has been learned and is not used yet; nothing most of the time.
@@ -174,15 +167,10 @@ impl Coder {
         while let Some(Finished { view, known }) = self.trainings.take() {
             match known {
                 Some(known) => return Some((view, known)),
-                None => self.failed(view),
+                None => self.view(view).learning.trained(false),
             }
         }
         None
-    }
-
-    /// A view's generation cannot be used: it is learned anew later.
-    pub fn failed(&mut self, view: u16) {
-        self.view(view).learning.trained(false);
     }
 
     /// Uses a generation from now on.

@@ -1,126 +1,205 @@
 //! Where the newest record of each (entity, view) is, in RAM. One writer, readers without locks. Knows hashes and
-//! locations only: whoever looks a key up compares the whole entity id with the record it is led to.
+//! slots only: whoever looks a key up compares the whole entity id with the record it is led to.
 //!
-//! 256 regions by the top bits of the key's hash, each a small extendible directory of pages. A page that fills up is
-//! doubled, then split: growth moves a page at a time, never the whole index. Readers see the old page or the new.
+//! An entity has a line of 64 bytes with slots for its first six views, and further lines of seven each: one look for
+//! all its views. Lines lie on pages, pages in 16 regions by the first bits of the entity's hash, each an extendible
+//! directory. A page that is full is made anew a little larger, and split in two at 64 entities: growth moves a page
+//! at a time, never the whole index.
+//!
+//! An entity is known by 84 bits of its seeded hash (region 4, extra 8, fingerprint 8 less one value, tag 64). Among a
+//! billion entities of one shard the odds that any two share them are 1 in 40 million. If two do, reads of the one
+//! whose record is not the newest find nothing, and puts to a `Full` view are refused.
 
+mod line;
 mod page;
+mod replay;
+mod views;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam_epoch::Guard;
-use page::Page;
+use page::{Lines, MOST_ENTITIES, MOST_MORES, Page, Row};
+pub(crate) use replay::Logged;
+pub(crate) use views::Dense;
+use views::Views;
 
-use crate::map::EpochCell;
-use crate::record::Location;
+use crate::map::{EpochCell, EpochTable};
 
-/// Place of a key in the index, from the hash of its entity id and its view.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// An entity's place in the index, from its hash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Key {
-    /// Chooses region, page and first entry.
-    place: u64,
-    /// Compared entry by entry; never 0.
+    region: u8,
+    extra: u8,
+    /// Never 0.
+    fingerprint: u8,
     tag: u64,
 }
 
-/// Where the newest record of a key is, and whether it was late. 0: none.
+/// Where the newest record of a key is, whether it was late, and about when it was. 0: none.
+///
+/// | Bit | Bits | |
+/// |---|---|---|
+/// | 63 | 1 | late |
+/// | 48 | 15 | coarse event time, see [`Coarse`] |
+/// | 28 | 20 | segment number modulo 2^20 |
+/// | 0 | 28 | byte in the segment, divided by 8 |
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Slot(pub u64);
+
+/// An event time in ticks of about 33 s around its segment's base time. The lowest and the highest also stand for all
+/// that is below or above.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Coarse(u16);
 
 /// The index of one shard.
 #[derive(Debug)]
 pub(crate) struct Index {
-    regions: Box<[EpochCell<Directory>]>,
+    regions: Box<[EpochTable<Page>]>,
+    views: EpochCell<Views>,
     keys: AtomicU64,
     bytes: AtomicU64,
 }
 
-/// Pages of a region: `2^depth` places, of which several may hold one page.
-#[derive(Debug)]
-struct Directory {
-    depth: u32,
-    pages: Vec<Arc<Page>>,
-}
-
-const REGION_BITS: u32 = 8;
-const FIRST_PAGE: usize = 8;
-const FULL_PAGE: usize = 256;
-/// Beyond this, only hashes made on purpose share a page; it grows instead of splitting.
-const MAX_DEPTH: u32 = 24;
+const REGION_BITS: u32 = 4;
+/// Lines a page may have of a kind. With 64 bytes each these are sizes that jemalloc has, so nothing is lost to rounding.
+const SIZES: [usize; 28] = [
+    0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192,
+    224,
+];
 
 impl Key {
     #[inline]
-    pub fn new(entity_hash: u128, view: u16) -> Key {
-        let view = u64::from(view);
-        let high = (entity_hash >> 64) as u64 ^ view.wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        let place = high.wrapping_mul(0xD6E8_FEB8_6659_FD93);
-        let tag = (entity_hash as u64).wrapping_add(view.wrapping_mul(0xA24B_AED4_963E_E407));
-        Key { place: place ^ place >> 32, tag: tag.max(1) }
+    pub fn new(entity_hash: u128) -> Key {
+        let high = (entity_hash >> 64) as u64;
+        Key {
+            region: (high >> (64 - REGION_BITS)) as u8,
+            extra: (high >> 48) as u8,
+            fingerprint: (high as u8).max(1),
+            tag: entity_hash as u64,
+        }
     }
 
-    /// The directory entry of a directory of this depth.
+    /// Bits that choose the page in its region, from the highest on.
     #[inline]
-    fn page(self, depth: u32) -> usize {
-        // Two shifts, since one by 64 is not defined for depth 0.
-        ((self.place << REGION_BITS) >> 1 >> (63 - depth)) as usize
+    fn path(self) -> u64 {
+        u64::from(self.extra) << 56 | self.tag >> 8
     }
 
     /// For hash tables of the caller's.
-    pub fn mixed(self) -> u64 {
-        self.place ^ self.tag
+    pub fn mixed(self, view: u16) -> u64 {
+        self.tag ^ u64::from(view).wrapping_mul(0x9E37_79B9_7F4A_7C15)
     }
 }
 
 impl Slot {
     pub const NONE: Slot = Slot(0);
+    const PLACE_BITS: u32 = 28;
+    /// Segment numbers count to this and begin again.
+    pub const SEGMENTS: u32 = 1 << 20;
 
-    pub fn new(newest: Location, late: bool) -> Slot {
-        Slot(newest.0 | u64::from(late))
+    #[inline]
+    pub fn new(segment: u32, byte: u64, coarse: Coarse, late: bool) -> Slot {
+        let segment = u64::from(segment % Self::SEGMENTS) << Self::PLACE_BITS;
+        Slot(u64::from(late) << 63 | u64::from(coarse.0) << 48 | segment | (byte / 8))
     }
 
-    /// Records begin at multiples of 8, so the low bits are free.
-    pub fn newest(self) -> Location {
-        Location(self.0 & !7)
-    }
-
+    #[inline]
     pub fn is_late(self) -> bool {
-        self.0 & 1 != 0
+        self.0 >> 63 != 0
+    }
+
+    #[inline]
+    pub fn coarse(self) -> Coarse {
+        Coarse((self.0 >> 48) as u16 & Coarse::LAST.0)
+    }
+
+    /// Segment number modulo 2^20.
+    #[inline]
+    pub fn segment(self) -> u32 {
+        (self.0 >> Self::PLACE_BITS) as u32 % Self::SEGMENTS
+    }
+
+    #[inline]
+    pub fn byte(self) -> u64 {
+        (self.0 & ((1 << Self::PLACE_BITS) - 1)) * 8
+    }
+}
+
+impl Coarse {
+    const LAST: Coarse = Coarse((1 << 15) - 1);
+    const TICK_BITS: u32 = 15;
+
+    /// Of an event time, ms, in a segment with this base time, ms.
+    #[inline]
+    pub fn new(event_time_ms: i64, base_ms: i64) -> Coarse {
+        let ticks = event_time_ms.saturating_sub(base_ms) >> Self::TICK_BITS;
+        Coarse(ticks.saturating_add(1 << 14).clamp(0, i64::from(Self::LAST.0)) as u16)
+    }
+
+    /// Whether a record of this time is certainly older than one of another, by the same base.
+    #[inline]
+    pub fn is_surely_before(self, other: Coarse) -> bool {
+        self.0 > 0 && self < other
     }
 }
 
 impl Index {
     pub fn new() -> Index {
-        let region =
-            |_| EpochCell::new(Directory { depth: 0, pages: vec![Arc::new(Page::new(0, FIRST_PAGE))] });
+        let guard = &crossbeam_epoch::pin();
+        let region = |_| EpochTable::new(0, [(1, Page::new(0, Lines::default()))]);
         let regions: Box<[_]> = (0..1 << REGION_BITS).map(region).collect();
-        let bytes = regions.len() * (Page::bytes_of(FIRST_PAGE) + size_of::<Directory>());
-        Index { regions, keys: AtomicU64::new(0), bytes: AtomicU64::new(bytes as u64) }
+        let page = Page::bytes_of(Lines::default());
+        let each = |region: &EpochTable<Page>| size_of_val(region) + region.heap_bytes(guard) + page;
+        let bytes = size_of::<Index>() + size_of::<Views>() + regions.iter().map(each).sum::<usize>();
+        let (keys, bytes) = (AtomicU64::new(0), AtomicU64::new(bytes as u64));
+        Index { regions, views: EpochCell::new(Views::default()), keys, bytes }
     }
 
-    /// Slots that may be the key's: nearly always one or none.
+    /// The number of a view that has records.
     #[inline]
-    pub fn candidates<'g>(&self, key: Key, guard: &'g Guard) -> impl Iterator<Item = Slot> + use<'g> {
-        let directory = self.region(key).load(guard);
-        directory.pages[key.page(directory.depth)].candidates(key)
+    pub fn view(&self, id: u16, guard: &Guard) -> Option<Dense> {
+        self.views.load(guard).get(id)
     }
 
-    /// Puts a key's new slot in the place of its old one, or adds the key if the old one is none.
-    /// Returns whether the old one was there. Only the writer calls it.
-    pub fn publish(&self, key: Key, old: Slot, new: Slot, guard: &Guard) -> bool {
-        if old != Slot::NONE {
-            return self.page(key, guard).exchange(key, old, new);
+    /// The number of a view, which it is given if it has none; nothing if there are too many views. Only the writer
+    /// calls it.
+    pub fn add_view(&self, id: u16, guard: &Guard) -> Option<Dense> {
+        let views = self.views.load(guard);
+        if let Some(view) = views.get(id) {
+            return Some(view);
         }
-        while !self.page(key, guard).insert(key, new) {
-            self.grow(key, guard);
-        }
-        self.keys.fetch_add(1, Ordering::Relaxed);
-        true
+        let (more, view) = views.with(id)?;
+        self.count_bytes(more.heap_bytes(), views.heap_bytes());
+        self.views.replace(more, guard);
+        Some(view)
     }
 
-    /// Takes a key out if its slot is `old`.
-    pub fn remove(&self, key: Key, old: Slot, guard: &Guard) -> bool {
-        let found = self.page(key, guard).exchange(key, old, Slot::NONE);
+    /// What an entity has.
+    #[inline]
+    pub fn entity<'g>(&'g self, key: Key, guard: &'g Guard) -> Option<Entity<'g>> {
+        let row = self.region(key).load(key.path(), guard).row(key)?;
+        Some(Entity { row, views: self.views.load(guard) })
+    }
+
+    /// Gives a key another slot and returns the one it had. Only the writer calls it.
+    pub fn publish(&self, key: Key, view: Dense, slot: Slot, guard: &Guard) -> Slot {
+        loop {
+            match self.region(key).load(key.path(), guard).put(key, view, slot) {
+                Ok(old) => {
+                    if old == Slot::NONE {
+                        self.keys.fetch_add(1, Ordering::Relaxed);
+                    }
+                    return old;
+                }
+                Err(short) => self.grow(key, short, guard),
+            }
+        }
+    }
+
+    /// Takes a key out if its slot is `old`. Only the writer calls it.
+    pub fn remove(&self, key: Key, view: Dense, old: Slot, guard: &Guard) -> bool {
+        let row = self.region(key).load(key.path(), guard).row(key);
+        let found = old != Slot::NONE && row.is_some_and(|row| row.remove(view, old));
         if found {
             self.keys.fetch_sub(1, Ordering::Relaxed);
         }
@@ -132,7 +211,7 @@ impl Index {
         self.keys.load(Ordering::Relaxed)
     }
 
-    /// RAM it takes.
+    /// RAM it takes: exactly what is allocated, all in sizes that jemalloc does not round up.
     pub fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
     }
@@ -140,138 +219,69 @@ impl Index {
     /// Every slot, in no order.
     pub fn for_each(&self, guard: &Guard, mut each: impl FnMut(Slot)) {
         for region in &self.regions {
-            let pages = &region.load(guard).pages;
-            for (at, page) in pages.iter().enumerate() {
-                // Places that share a page are neighbours.
-                if at == 0 || !Arc::ptr_eq(page, &pages[at - 1]) {
-                    page.live().for_each(|(_, slot)| each(slot));
-                }
-            }
+            region.for_each(guard, |page| {
+                page.rows().flat_map(|row| row.live()).for_each(|(_, slot)| each(slot));
+            });
         }
     }
 
-    fn region(&self, key: Key) -> &EpochCell<Directory> {
-        &self.regions[(key.place >> (64 - REGION_BITS)) as usize]
+    #[inline]
+    fn region(&self, key: Key) -> &EpochTable<Page> {
+        &self.regions[usize::from(key.region)]
     }
 
-    fn page<'g>(&self, key: Key, guard: &'g Guard) -> &'g Page {
-        let directory = self.region(key).load(guard);
-        &directory.pages[key.page(directory.depth)]
+    fn count_bytes(&self, more: usize, less: usize) {
+        self.bytes.fetch_add((more as u64).wrapping_sub(less as u64), Ordering::Relaxed);
     }
 
-    /// Makes room on a key's page: by leaving out removed keys, by doubling it, or by splitting it in two.
-    fn grow(&self, key: Key, guard: &Guard) {
+    /// Makes room on a key's page, for a line more of what it is short of: by a page that is a little larger and without
+    /// the lines of removed keys, or by two.
+    fn grow(&self, key: Key, short: Lines, guard: &Guard) {
         let region = self.region(key);
-        let directory = region.load(guard);
-        let at = key.page(directory.depth);
-        let page = &directory.pages[at];
-        let live = page.live().count();
-        let bytes_before = directory.bytes();
-        let next = if live * 2 <= page.len() {
-            directory.with(at, |_| page.rebuilt(page.depth, page.len(), |_| true))
-        } else if page.len() < FULL_PAGE || page.depth == MAX_DEPTH {
-            directory.with(at, |_| page.rebuilt(page.depth, page.len() * 2, |_| true))
-        } else {
-            directory.split(at)
+        let page = region.load(key.path(), guard);
+        let needs = page.needs(|_| true);
+        let wanted = Lines { mains: needs.mains + short.mains, mores: needs.mores + short.mores };
+        let places = region.heap_bytes(guard);
+        let mut grown = 0;
+        let mut made = |page: Page| {
+            grown += Page::bytes_of(page.lines());
+            page
         };
-        let grown = next.bytes().wrapping_sub(bytes_before);
-        self.bytes.fetch_add(grown as u64, Ordering::Relaxed);
-        region.replace(next, guard);
+        if wanted.mains <= MOST_ENTITIES && wanted.mores <= MOST_MORES {
+            let next = page.rebuilt(page.depth, wanted.allocated(), |_| true);
+            region.replace(key.path(), made(next), guard);
+        } else {
+            let half = |bit: u64| {
+                let belongs = |key: Key| key.path() >> (63 - u32::from(page.depth)) & 1 == bit;
+                page.rebuilt(page.depth + 1, page.needs(belongs).allocated(), belongs)
+            };
+            region.split(key.path(), [made(half(0)), made(half(1))], guard);
+        }
+        self.count_bytes(grown + region.heap_bytes(guard), Page::bytes_of(page.lines()) + places);
     }
 }
 
-impl Directory {
-    /// A copy whose page at a place is another, in all the places that share it.
-    fn with(&self, at: usize, page: impl Fn(usize) -> Page) -> Directory {
-        let (first, count) = self.sharing(at);
-        let mut pages = self.pages.clone();
-        let new = Arc::new(page(at));
-        pages[first..first + count].fill(new);
-        Directory { depth: self.depth, pages }
+impl Lines {
+    fn allocated(self) -> Lines {
+        let size = |lines| SIZES.into_iter().find(|size| *size >= lines).unwrap_or(MOST_MORES);
+        Lines { mains: size(self.mains), mores: size(self.mores) }
     }
+}
 
-    /// A copy with a page split in two.
-    fn split(&self, at: usize) -> Directory {
-        let (mut depth, mut pages, mut at) = (self.depth, self.pages.clone(), at);
-        if self.pages[at].depth == depth {
-            pages = pages.iter().flat_map(|page| [page.clone(), page.clone()]).collect();
-            (depth, at) = (depth + 1, at * 2);
-        }
-        let page = self.pages[at >> (depth - self.depth)].clone();
-        let count = 1 << (depth - page.depth);
-        let first = at / count * count;
-        for (half, places) in pages[first..first + count].chunks_mut(count / 2).enumerate() {
-            let belongs = |key: Key| key.page(page.depth + 1) & 1 == half;
-            places.fill(Arc::new(page.rebuilt(page.depth + 1, page.len(), belongs)));
-        }
-        Directory { depth, pages }
-    }
+/// What the index has of one entity.
+#[derive(Clone, Copy)]
+pub(crate) struct Entity<'g> {
+    row: Row<'g>,
+    views: &'g Views,
+}
 
-    /// The places that share a page.
-    fn sharing(&self, at: usize) -> (usize, usize) {
-        let count = 1 << (self.depth - self.pages[at].depth);
-        (at / count * count, count)
-    }
-
-    fn bytes(&self) -> usize {
-        let mut bytes = size_of::<Directory>() + self.pages.len() * size_of::<Arc<Page>>();
-        let mut at = 0;
-        while at < self.pages.len() {
-            bytes += Page::bytes_of(self.pages[at].len());
-            at += self.sharing(at).1;
-        }
-        bytes
+impl Entity<'_> {
+    /// The slot of a view.
+    #[inline]
+    pub fn slot(&self, view: u16) -> Slot {
+        self.views.get(view).map_or(Slot::NONE, |view| self.row.slot(view))
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::collections::HashMap;
-
-    fn key(n: u64) -> Key {
-        Key::new(xxhash_rust::xxh3::xxh3_128(&(n / 3).to_le_bytes()), (n % 3) as u16)
-    }
-
-    #[test]
-    fn many_steps_agree_with_a_map() {
-        let (index, mut map) = (Index::new(), HashMap::new());
-        let mut random = 88_172_645_463_325_252_u64;
-        for step in 1..300_000 {
-            random ^= random << 13;
-            random ^= random >> 7;
-            random ^= random << 17;
-            let n = random % 60_000;
-            let guard = &crossbeam_epoch::pin();
-            let old = map.get(&n).copied().unwrap_or(Slot::NONE);
-            if random >> 32 & 3 == 0 && old != Slot::NONE {
-                assert!(index.remove(key(n), old, guard));
-                map.remove(&n);
-            } else {
-                assert!(index.publish(key(n), old, Slot(step << 3), guard));
-                map.insert(n, Slot(step << 3));
-            }
-        }
-        let guard = &crossbeam_epoch::pin();
-        for n in 0..60_000 {
-            let found: Vec<_> = index.candidates(key(n), guard).collect();
-            assert_eq!(found, map.get(&n).copied().into_iter().collect::<Vec<_>>());
-        }
-        assert_eq!(index.keys(), map.len() as u64);
-        let mut count = 0;
-        index.for_each(guard, |_| count += 1);
-        assert_eq!(count, map.len());
-        assert!(index.bytes() / index.keys() < 80, "{} bytes per key", index.bytes() / index.keys());
-    }
-
-    #[test]
-    fn hashes_that_all_agree_end_in_one_long_page() {
-        let index = Index::new();
-        let guard = &crossbeam_epoch::pin();
-        for n in 1..2000 {
-            index.publish(Key { place: 7, tag: n }, Slot::NONE, Slot(n << 3), guard);
-        }
-        let found: Vec<_> = index.candidates(Key { place: 7, tag: 77 }, guard).collect();
-        assert_eq!(found, [Slot(77 << 3)]);
-    }
-}
+mod tests;

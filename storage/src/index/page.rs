@@ -1,116 +1,244 @@
-//! A page of the index: entries of a tag and a slot, found by probing from the key's place. An entry's tag is written
-//! once; its slot changes by single stores, so a reader never sees half of anything.
+//! A page of the index: the lines of up to 64 entities, and an array of their fingerprints that is compared as a whole.
+//! Any line may be any entity's, so a page can be filled to the last one. It never grows: the index puts a larger one
+//! in its place, or two.
+//!
+//! What readers may see while the writer changes a page: a slot, then the view byte that leads to it; a `More` line,
+//! then the link to it; a `Main` line, then its fingerprint. A line whose entity has no slots any more stays where it
+//! is, since a reader may have just found it; it is left out when the page is made anew.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-
+use super::line::{LINE, Line, MAIN_SLOTS, MORE_SLOTS, Main, More, equal_bytes};
+use super::views::Dense;
 use super::{Key, Slot};
+use crate::atomics::{AtomicU8, AtomicU64, Ordering::*};
 
-/// Some keys of the index.
+/// Some entities of the index. With its two boxes it takes two cache lines, of which the first is the fingerprints'.
 #[derive(Debug)]
+#[cfg_attr(not(loom), repr(align(128)))]
 pub(super) struct Page {
+    /// By line; 0: free. Nothing but whole words is ever loaded of them.
+    fingerprints: [AtomicU64; MOST_ENTITIES / 8],
+    mains: Box<[Main]>,
+    mores: Box<[More]>,
+    mains_used: AtomicU8,
+    mores_used: AtomicU8,
     /// Hash bits all its keys share, besides those of the region.
-    pub depth: u32,
-    entries: Box<[Entry]>,
-    /// Entries that have a tag, removed keys included.
-    used: AtomicU32,
+    pub depth: u8,
 }
 
-/// Place and tag name the key; a removed key has no slot.
-#[derive(Debug, Default)]
-struct Entry {
-    place: AtomicU64,
-    tag: AtomicU64,
-    slot: AtomicU64,
+/// Lines a page has, or needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Lines {
+    pub mains: usize,
+    pub mores: usize,
+}
+
+/// Fingerprints have room for so many.
+pub(super) const MOST_ENTITIES: usize = 64;
+/// Links are bytes.
+pub(super) const MOST_MORES: usize = 255;
+#[cfg(not(loom))]
+pub(super) const PAGE: usize = 128;
+#[cfg(not(loom))]
+const _: () = assert!(size_of::<Page>() == PAGE);
+
+/// The lines of one entity.
+#[derive(Clone, Copy)]
+pub(super) struct Row<'p> {
+    page: &'p Page,
+    main: usize,
 }
 
 impl Page {
-    /// An empty page of `len` entries, a power of two.
-    pub fn new(depth: u32, len: usize) -> Page {
-        Page { depth, entries: (0..len).map(|_| Entry::default()).collect(), used: AtomicU32::new(0) }
+    pub fn new(depth: u8, lines: Lines) -> Page {
+        Page {
+            fingerprints: Default::default(),
+            mains: (0..lines.mains).map(|_| Main::default()).collect(),
+            mores: (0..lines.mores).map(|_| More::default()).collect(),
+            mains_used: AtomicU8::new(0),
+            mores_used: AtomicU8::new(0),
+            depth,
+        }
     }
 
-    pub fn bytes_of(len: usize) -> usize {
-        size_of::<Page>() + len * size_of::<Entry>()
+    /// RAM a page of so many lines takes.
+    pub fn bytes_of(lines: Lines) -> usize {
+        PAGE + (lines.mains + lines.mores) * LINE
     }
 
-    pub fn len(&self) -> usize {
-        self.entries.len()
+    pub fn lines(&self) -> Lines {
+        Lines { mains: self.mains.len(), mores: self.mores.len() }
     }
 
-    /// Entries from a key's place on, as far as there may be one of its.
+    /// The lines that may be an entity's: a bit each.
     #[inline]
-    fn probe(&self, key: Key) -> impl Iterator<Item = &Entry> {
-        let mask = self.entries.len() - 1;
-        let entries =
-            (0..self.entries.len()).map(move |step| &self.entries[(key.place as usize + step) & mask]);
-        entries.take_while(|entry| entry.tag.load(Ordering::Acquire) != 0)
+    fn candidates(&self, fingerprint: u8) -> u64 {
+        let mut lines = 0;
+        for (at, word) in self.fingerprints.iter().enumerate() {
+            let equal = equal_bytes(word.load(Acquire), fingerprint);
+            // Collects the highest bits of eight bytes in one byte.
+            lines |= ((equal >> 7).wrapping_mul(0x0102_0408_1020_4080) >> 56) << (at * 8);
+        }
+        lines
     }
 
+    /// The lines of an entity.
     #[inline]
-    fn of<'p>(&'p self, key: Key) -> impl Iterator<Item = &'p Entry> + use<'p> {
-        self.probe(key).filter(move |entry| {
-            entry.tag.load(Ordering::Relaxed) == key.tag && entry.place.load(Ordering::Relaxed) == key.place
-        })
+    pub fn row(&self, key: Key) -> Option<Row<'_>> {
+        let mut candidates = self.candidates(key.fingerprint);
+        while candidates != 0 {
+            let main = candidates.trailing_zeros() as usize;
+            if self.mains.get(main).is_some_and(|main| main.is(key)) {
+                return Some(Row { page: self, main });
+            }
+            candidates &= candidates - 1;
+        }
+        None
     }
 
-    /// Slots that may be the key's.
+    /// Asks for the line of an entity, without looking at it.
     #[inline]
-    pub fn candidates<'p>(&'p self, key: Key) -> impl Iterator<Item = Slot> + use<'p> {
-        let slots = self.of(key).map(|entry| Slot(entry.slot.load(Ordering::Acquire)));
-        slots.filter(|slot| *slot != Slot::NONE)
-    }
-
-    /// Changes a key's slot from `old` to `new`; whether it was `old`.
-    pub fn exchange(&self, key: Key, old: Slot, new: Slot) -> bool {
-        let found = self.of(key).find(|entry| entry.slot.load(Ordering::Relaxed) == old.0);
-        if let Some(entry) = found {
-            entry.slot.store(new.0, Ordering::Release);
+    pub fn prefetch(&self, key: Key) {
+        let candidates = self.candidates(key.fingerprint);
+        if let Some(main) = self.mains.get(candidates.trailing_zeros() as usize) {
+            crate::map::prefetch(main);
         }
-        found.is_some()
     }
 
-    /// Adds a key; `false` if the page is too full. Only the writer calls it, so nothing changes between its steps.
-    pub fn insert(&self, key: Key, slot: Slot) -> bool {
-        if self.exchange(key, Slot::NONE, slot) {
-            return true;
+    /// Gives a view of an entity a slot and returns the one it had, or what the page has too few of for it. Only the
+    /// writer calls it, so nothing changes between its steps.
+    pub fn put(&self, key: Key, view: Dense, slot: Slot) -> Result<Slot, Lines> {
+        if let Some(row) = self.row(key) {
+            return row.put(view, slot);
         }
-        let used = self.used.load(Ordering::Relaxed) as usize;
-        if used >= self.len() - self.len() / 8 {
-            return false;
+        self.begin(key, view, slot)
+    }
+
+    /// Adds an entity that is not there.
+    fn begin(&self, key: Key, view: Dense, slot: Slot) -> Result<Slot, Lines> {
+        let at = usize::from(self.mains_used.load(Relaxed));
+        let Some(main) = self.mains.get(at) else { return Err(Lines { mains: 1, mores: 0 }) };
+        main.begin(key);
+        main.line().add(view, slot);
+        self.show(at, key.fingerprint);
+        Ok(Slot::NONE)
+    }
+
+    /// Lets readers find a line.
+    fn show(&self, at: usize, fingerprint: u8) {
+        let word = &self.fingerprints[at / 8];
+        let fingerprints = word.load(Relaxed) | u64::from(fingerprint) << (at % 8 * 8);
+        word.store(fingerprints, Release);
+        self.mains_used.store(at as u8 + 1, Relaxed);
+    }
+
+    /// Every entity that was given a line.
+    pub fn rows(&self) -> impl Iterator<Item = Row<'_>> {
+        let words = self.fingerprints.iter().map(|word| word.load(Acquire));
+        let lines = words.enumerate().flat_map(|(at, word)| {
+            (0..8).filter(move |byte| (word >> (byte * 8)) as u8 != 0).map(move |byte| at * 8 + byte)
+        });
+        lines.map(|main| Row { page: self, main })
+    }
+
+    /// Lines its entities would need on another page.
+    pub fn needs(&self, belongs: impl Fn(Key) -> bool) -> Lines {
+        let mut needs = Lines::default();
+        for row in self.rows().filter(|row| belongs(row.key())) {
+            let slots = row.live().count();
+            needs.mains += usize::from(slots > 0);
+            needs.mores += slots.saturating_sub(MAIN_SLOTS).div_ceil(MORE_SLOTS);
         }
-        self.put(key, slot, used);
-        true
+        needs
     }
 
-    fn put(&self, key: Key, slot: Slot, used: usize) {
-        let mask = self.len() - 1;
-        let mut at = key.place as usize & mask;
-        while self.entries[at].tag.load(Ordering::Relaxed) != 0 {
-            at = (at + 1) & mask;
-        }
-        let entry = &self.entries[at];
-        entry.place.store(key.place, Ordering::Relaxed);
-        entry.slot.store(slot.0, Ordering::Relaxed);
-        // The tag comes last: who sees it sees the rest.
-        entry.tag.store(key.tag, Ordering::Release);
-        self.used.store(used as u32 + 1, Ordering::Relaxed);
-    }
-
-    /// Keys that have a slot.
-    pub fn live(&self) -> impl Iterator<Item = (Key, Slot)> {
-        self.entries.iter().filter_map(|entry| {
-            let (tag, slot) = (entry.tag.load(Ordering::Acquire), entry.slot.load(Ordering::Acquire));
-            let key = Key { place: entry.place.load(Ordering::Relaxed), tag };
-            (tag != 0 && slot != 0).then_some((key, Slot(slot)))
-        })
-    }
-
-    /// A page with those of its keys that belong on it.
-    pub fn rebuilt(&self, depth: u32, len: usize, belongs: impl Fn(Key) -> bool) -> Page {
-        let page = Page::new(depth, len);
-        for (used, (key, slot)) in self.live().filter(|(key, _)| belongs(*key)).enumerate() {
-            page.put(key, slot, used);
+    /// A page with those of its entities that belong on it, which must have room there.
+    pub fn rebuilt(&self, depth: u8, lines: Lines, belongs: impl Fn(Key) -> bool) -> Page {
+        let page = Page::new(depth, lines);
+        for row in self.rows() {
+            let key = row.key();
+            if belongs(key) {
+                page.copy(key, row);
+            }
         }
         page
+    }
+
+    fn copy(&self, key: Key, from: Row<'_>) {
+        let mut row: Option<Row<'_>> = None;
+        for (view, slot) in from.live() {
+            let put = match row {
+                Some(row) => row.put(view, slot),
+                None => self.begin(key, view, slot),
+            };
+            debug_assert!(put.is_ok(), "a page is made with room for what it gets");
+            row = row.or(Some(Row { page: self, main: usize::from(self.mains_used.load(Relaxed)) - 1 }));
+        }
+    }
+}
+
+impl<'p> Row<'p> {
+    pub fn key(&self) -> Key {
+        let main = &self.page.mains[self.main];
+        let fingerprint = (self.page.fingerprints[self.main / 8].load(Relaxed) >> (self.main % 8 * 8)) as u8;
+        let extra = (main.meta.load(Relaxed) >> 56) as u8;
+        Key { region: 0, extra, fingerprint, tag: main.tag.load(Relaxed) }
+    }
+
+    #[inline]
+    fn lines(&self) -> impl Iterator<Item = Line<'p>> + use<'p> {
+        let page = self.page;
+        let next = move |line: &Line<'p>| line.link().and_then(|more| page.mores.get(more)).map(More::line);
+        std::iter::successors(Some(page.mains[self.main].line()), next)
+    }
+
+    /// The view's slot.
+    #[inline]
+    pub fn slot(&self, view: Dense) -> Slot {
+        let slot = self.lines().find_map(|line| line.slot(view));
+        slot.map_or(Slot::NONE, |slot| Slot(slot.load(Acquire)))
+    }
+
+    /// Views with their slots.
+    pub fn live(&self) -> impl Iterator<Item = (Dense, Slot)> + use<'p> {
+        self.lines().flat_map(Line::live)
+    }
+
+    /// Changes the view's slot from `old` to none; whether it was `old`. Only the writer calls it.
+    pub fn remove(&self, view: Dense, old: Slot) -> bool {
+        let slot = self.lines().find_map(|line| line.slot(view));
+        let slot = slot.filter(|slot| slot.load(Relaxed) == old.0);
+        if let Some(slot) = slot {
+            slot.store(Slot::NONE.0, Release);
+        }
+        slot.is_some()
+    }
+
+    fn put(&self, view: Dense, new: Slot) -> Result<Slot, Lines> {
+        let mut last = None;
+        for line in self.lines() {
+            if let Some(slot) = line.slot(view) {
+                let old = Slot(slot.load(Relaxed));
+                slot.store(new.0, Release);
+                return Ok(old);
+            }
+            last = Some(line);
+        }
+        let last = last.expect("a row has a line");
+        if !last.add(view, new) {
+            self.extend(last, view, new)?;
+        }
+        Ok(Slot::NONE)
+    }
+
+    /// Continues a full row on a further line.
+    fn extend(&self, last: Line<'p>, view: Dense, slot: Slot) -> Result<(), Lines> {
+        let at = self.page.mores_used.load(Relaxed);
+        let Some(more) = self.page.mores.get(usize::from(at)) else {
+            return Err(Lines { mains: 0, mores: 1 });
+        };
+        more.line().add(view, slot);
+        self.page.mores_used.store(at + 1, Relaxed);
+        last.set_link(usize::from(at));
+        Ok(())
     }
 }

@@ -5,7 +5,7 @@
 use crate::layout::{checksum, layout};
 use crate::log::frame::{self, Position, PositionEntry};
 use crate::log::segment::Segment;
-use crate::record::{FLAG_LATE, Location, RecordHeader};
+use crate::record::{FLAG_LATE, RecordHeader};
 
 layout! {
     /// A record in the footer.
@@ -13,8 +13,7 @@ layout! {
         /// xxh3-128 of the entity id.
         entity_hash_low: u64,
         entity_hash_high: u64,
-        /// The newest record of the key before this one; 0: none.
-        replaces: u64,
+        event_time_ms: i64,
         /// Byte of the record, divided by 8.
         place: u32,
         view: u16,
@@ -40,13 +39,17 @@ layout! {
         frames_end: u64,
         /// Highest expiry of a record, ms; the lowest i64 without records.
         max_expiry_ms: i64,
-        reserved_too: [u8; 40],
-        /// xxh3 over the entries, the positions and the trailer before it.
+        /// Highest ingest time of the first frame, ms.
+        base_ms: i64,
+        reserved_too: [u8; 24],
+        /// xxh3 over the entries.
+        entries_sum: u64,
+        /// xxh3 over the positions and the trailer before it, so that these are believed without reading the entries.
         sum: u64,
     }
 }
 
-const MAGIC: [u8; 8] = *b"FBYFOOTR";
+const MAGIC: [u8; 8] = *b"FBYFOOT2";
 
 impl Entry {
     /// The entry of a record at a byte of its segment.
@@ -54,7 +57,7 @@ impl Entry {
         Entry {
             entity_hash_low: entity_hash as u64,
             entity_hash_high: (entity_hash >> 64) as u64,
-            replaces: header.replaces().0,
+            event_time_ms: header.event_time_ms,
             place: (at / 8) as u32,
             view: header.view,
             flags: header.flags,
@@ -73,10 +76,6 @@ impl Entry {
     pub fn is_late(&self) -> bool {
         self.flags & FLAG_LATE != 0
     }
-
-    pub fn replaces(&self) -> Location {
-        Location(self.replaces)
-    }
 }
 
 /// Bytes a footer takes.
@@ -92,13 +91,15 @@ pub(crate) struct Summary {
     pub last_sum: u64,
     pub frames_end: u64,
     pub max_expiry_ms: i64,
+    pub base_ms: i64,
 }
 
-/// A footer that verified.
+/// A footer whose trailer and positions verified.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Footer<'m> {
     pub summary: Summary,
     entries: &'m [u8],
+    entries_sum: u64,
     positions: &'m [u8],
 }
 
@@ -116,14 +117,15 @@ pub(crate) fn encode(
     }
     let (position_bytes, rest) = rest.split_at_mut(positions.len() * PositionEntry::SIZE);
     frame::encode_positions(positions, position_bytes);
-    trailer(segment, summary, entries.len(), positions.len()).encode(rest);
-    let summed = out.len() - 8;
-    let sum = checksum(&out[..summed]);
-    out[summed..].copy_from_slice(&sum.to_le_bytes());
+    let entries_sum = checksum(entry_bytes);
+    trailer(segment, summary, entries.len(), positions.len(), entries_sum).encode(rest);
+    let (from, to) = (entries.len() * Entry::SIZE, out.len() - 8);
+    let sum = checksum(&out[from..to]);
+    out[to..].copy_from_slice(&sum.to_le_bytes());
     out
 }
 
-fn trailer(segment: &Segment, summary: &Summary, entries: usize, topics: usize) -> Trailer {
+fn trailer(segment: &Segment, summary: &Summary, entries: usize, topics: usize, entries_sum: u64) -> Trailer {
     Trailer {
         magic: MAGIC,
         shard: segment.shard,
@@ -136,13 +138,15 @@ fn trailer(segment: &Segment, summary: &Summary, entries: usize, topics: usize) 
         last_sum: summary.last_sum,
         frames_end: summary.frames_end,
         max_expiry_ms: summary.max_expiry_ms,
-        reserved_too: [0; 40],
+        base_ms: summary.base_ms,
+        reserved_too: [0; 24],
+        entries_sum,
         sum: 0,
     }
 }
 
 impl<'m> Footer<'m> {
-    /// The footer of a segment, if it has one that verifies.
+    /// The footer of a segment, if it has one whose trailer and positions verify. Does not touch its entries.
     pub fn of(segment: &'m Segment) -> Option<Footer<'m>> {
         let end = segment.capacity();
         let at = end.checked_sub(Trailer::SIZE as u64)?;
@@ -152,17 +156,24 @@ impl<'m> Footer<'m> {
         }
         let total = bytes(trailer.entry_count as usize, trailer.topic_count as usize);
         let all = segment.map.get(end.checked_sub(total)?, total as usize)?;
-        if checksum(&all[..all.len() - 8]) != trailer.sum {
+        let (entries, rest) = all.split_at(trailer.entry_count as usize * Entry::SIZE);
+        if checksum(&rest[..rest.len() - 8]) != trailer.sum {
             return None;
         }
-        let (entries, rest) = all.split_at(trailer.entry_count as usize * Entry::SIZE);
         let positions = &rest[..trailer.topic_count as usize * PositionEntry::SIZE];
-        Some(Footer { summary: trailer.summary(), entries, positions })
+        let (summary, entries_sum) = (trailer.summary(), trailer.entries_sum);
+        Some(Footer { summary, entries, entries_sum, positions })
     }
 
-    /// Its segment's records, in the order they were written.
-    pub fn entries(&self) -> impl ExactSizeIterator<Item = Entry> + 'm {
-        self.entries.chunks_exact(Entry::SIZE).map(Entry::decode)
+    /// How many records its segment has.
+    pub fn len(&self) -> usize {
+        self.entries.len() / Entry::SIZE
+    }
+
+    /// Its segment's records, in the order they were written, if they verify.
+    pub fn entries(&self) -> Option<impl ExactSizeIterator<Item = Entry> + use<'m>> {
+        let (entries, sum) = (self.entries, self.entries_sum);
+        (checksum(entries) == sum).then(|| entries.chunks_exact(Entry::SIZE).map(Entry::decode))
     }
 
     /// Positions after its segment's last frame, by topic number.
@@ -182,6 +193,7 @@ impl Trailer {
             last_sum: self.last_sum,
             frames_end: self.frames_end,
             max_expiry_ms: self.max_expiry_ms,
+            base_ms: self.base_ms,
         }
     }
 }

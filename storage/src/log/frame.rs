@@ -175,6 +175,11 @@ fn take(bytes: &[u8], at: u64) -> Option<FrameRecord<'_>> {
     Some(FrameRecord { at, header, entity: &bytes[RecordHeader::SIZE..entity_end], payload })
 }
 
+/// The base time of a segment whose first frame has these positions: their highest ingest time, ms.
+pub(crate) fn base_ms(positions: impl Iterator<Item = Position>) -> i64 {
+    positions.map(|position| position.ingest_time_ms).max().unwrap_or_default()
+}
+
 /// Writes the positions of all topics.
 pub(crate) fn encode_positions(positions: &[Position], out: &mut [u8]) {
     for (topic, (position, out)) in

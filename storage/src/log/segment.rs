@@ -4,10 +4,12 @@
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use crate::disk;
 use crate::error::{OpenError, ReadError};
+use crate::index::{Coarse, Index, Slot};
 use crate::layout::{checksum, layout};
 use crate::manifest::FORMAT;
 use crate::map::Map;
@@ -54,6 +56,12 @@ pub(crate) struct Segment {
     file: File,
     /// Highest expiry of its records, for expiry; `i64::MIN` without records.
     pub max_expiry_ms: AtomicI64,
+    /// Slots that lead here: its records that are the newest of their keys. Changed by the writer, at a commit.
+    pub live: AtomicU32,
+    /// Highest ingest time of its first frame, ms: what coarse event times of its slots count from.
+    base_ms: OnceLock<i64>,
+    /// It is full and has no footer yet.
+    pub sealing: AtomicBool,
 }
 
 /// Path of a segment.
@@ -82,9 +90,10 @@ pub(crate) fn numbers(dir: &Path) -> io::Result<Vec<u32>> {
 }
 
 impl SegmentHeader {
-    /// Of a new segment.
-    pub fn new(shard: [u8; 16], number: u32, capacity: u64, previous: u64, first_sequence: u64) -> Self {
+    /// Of a new segment that has no frame. No frame has the sequence 0, which says so.
+    pub fn unused(shard: [u8; 16], number: u32, capacity: u64) -> Self {
         let (magic, format, stream, reserved, sum) = (MAGIC, FORMAT, 0, [0; 60], 0);
+        let (previous, first_sequence) = (0, 0);
         SegmentHeader {
             magic,
             format,
@@ -97,6 +106,10 @@ impl SegmentHeader {
             reserved,
             sum,
         }
+    }
+
+    pub fn is_unused(&self) -> bool {
+        self.first_sequence == 0
     }
 
     fn sealed(mut self) -> [u8; Self::SIZE] {
@@ -142,6 +155,12 @@ impl Segment {
         Ok(Segment::of(path, header, map, file))
     }
 
+    /// Completes the header of an unused segment, now that the frame before its first is known.
+    pub fn begin(&mut self, previous: u64, first_sequence: u64) -> io::Result<()> {
+        (self.header.previous, self.header.first_sequence) = (previous, first_sequence);
+        self.write(&self.header.sealed(), 0)
+    }
+
     /// Opens an existing one; its length may be wrong, which the caller judges.
     pub fn open(path: &Path, write: bool) -> Result<Segment, OpenError> {
         let file = OpenOptions::new().read(true).write(write).open(path).map_err(OpenError::io(path))?;
@@ -163,6 +182,9 @@ impl Segment {
             map,
             file,
             max_expiry_ms: AtomicI64::new(i64::MIN),
+            live: AtomicU32::new(0),
+            base_ms: OnceLock::new(),
+            sealing: AtomicBool::new(false),
         }
     }
 
@@ -206,6 +228,31 @@ impl Segment {
     /// Notes the expiry of a record it has now.
     pub fn note_expiry(&self, expiry_ms: i64) {
         self.max_expiry_ms.fetch_max(expiry_ms, Ordering::Relaxed);
+    }
+
+    /// Counts slots that lead here.
+    pub fn count_live(&self, more: i32) {
+        self.live.fetch_add(more as u32, Ordering::Relaxed);
+    }
+
+    /// Sets the base time of its slots: that of its first frame. What the first call gives counts.
+    pub fn note_base(&self, base_ms: i64) {
+        self.base_ms.get_or_init(|| base_ms);
+    }
+
+    /// Its base time, once it has a frame.
+    pub fn base_ms(&self) -> Option<i64> {
+        self.base_ms.get().copied()
+    }
+
+    /// An event time as its slots have it.
+    pub fn coarse(&self, event_time_ms: i64) -> Coarse {
+        Coarse::new(event_time_ms, self.base_ms().unwrap_or_default())
+    }
+
+    /// The slot that leads to a record here.
+    pub fn slot(&self, at: u64, event_time_ms: i64, late: bool) -> Slot {
+        Slot::new(self.number, at, self.coarse(event_time_ms), late)
     }
 
     /// The record at a byte, its header and entity id verified.
@@ -262,12 +309,25 @@ impl<'g> Record<'g> {
 }
 
 /// The segments of a shard, oldest first, as readers see them at one moment.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Segments {
-    pub list: Vec<std::sync::Arc<Segment>>,
+    pub list: Vec<Arc<Segment>>,
+    /// Place in the list plus one, by number counted from the first; 0 for one that is gone.
+    places: Vec<u32>,
 }
 
 impl Segments {
+    /// Of the segments of a shard, oldest first.
+    pub fn new(list: Vec<Arc<Segment>>) -> Segments {
+        let first = list.first().map_or(0, |segment| segment.number);
+        let mut places = Vec::new();
+        for (place, segment) in list.iter().enumerate() {
+            places.resize((segment.number - first) as usize, 0);
+            places.push(place as u32 + 1);
+        }
+        Segments { list, places }
+    }
+
     /// Number of the oldest one.
     pub fn first(&self) -> u32 {
         self.list.first().map_or(u32::MAX, |segment| segment.number)
@@ -278,20 +338,57 @@ impl Segments {
         self.list.iter().map(|segment| &**segment).find(|segment| segment.map.is_damaged())
     }
 
-    /// The segment of a number, if it is there.
-    pub fn get(&self, number: u32) -> Option<&std::sync::Arc<Segment>> {
-        self.list.get(number.checked_sub(self.first())? as usize)
+    /// The segment of a number; nothing if it is gone.
+    #[inline]
+    pub fn at(&self, number: u32) -> Option<&Arc<Segment>> {
+        let place = *self.places.get(number.checked_sub(self.first())? as usize)?;
+        self.list.get((place as usize).checked_sub(1)?)
     }
 
-    /// The record at a location, hot or cold; nothing if there is none, or if its segment has expired.
+    /// The segment a slot leads to; nothing if it is gone. Slots know segment numbers modulo 2^20, and there are never so
+    /// many: a slot of a segment that is gone comes out beyond the newest.
+    #[inline]
+    pub fn of_slot(&self, slot: Slot) -> Option<&Arc<Segment>> {
+        if slot == Slot::NONE {
+            return None;
+        }
+        let first = self.first();
+        let number = first + (slot.segment().wrapping_sub(first) & (Slot::SEGMENTS - 1));
+        self.at(number)
+    }
+
+    /// Asks for the first cache lines of the record a slot leads to: header, entity id and some payload.
+    #[inline]
+    pub fn prefetch(&self, slot: Slot) {
+        if let Some(segment) = self.of_slot(slot) {
+            segment.map.prefetch(slot.byte(), 2 * RecordHeader::SIZE);
+        }
+    }
+
+    /// Counts the slots that lead to each segment, from those an index has.
+    pub fn count_live(&self, index: &Index) {
+        let mut live = vec![0; self.places.len()];
+        let first = self.first();
+        index.for_each(&crossbeam_epoch::pin(), |slot| {
+            if let Some(segment) = self.of_slot(slot) {
+                live[(segment.number - first) as usize] += 1;
+            }
+        });
+        for segment in &self.list {
+            segment.live.store(live[(segment.number - first) as usize], Ordering::Relaxed);
+        }
+    }
+
+    /// The record at a location, hot or cold; nothing if there is none, or if its segment is gone.
     #[inline]
     pub fn record(&self, at: Location) -> Result<Option<Record<'_>>, ReadError> {
         if at.is_none() {
             return Ok(None);
         }
         let Some(index) = at.segment().checked_sub(self.first()) else { return Ok(None) };
-        match self.list.get(index as usize) {
-            Some(segment) => segment.record(at.byte()).map(Some),
+        match self.places.get(index as usize) {
+            Some(0) => Ok(None),
+            Some(place) => self.list[*place as usize - 1].record(at.byte()).map(Some),
             None => Err(self.beyond(at)),
         }
     }

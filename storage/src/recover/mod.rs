@@ -7,17 +7,17 @@
 
 mod scan;
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
 use crate::error::OpenError;
-use crate::index::{Index, Key, Slot};
+use crate::index::{Index, Logged};
 use crate::log::footer::{self, Entry, Footer};
-use crate::log::frame::Position;
+use crate::log::frame::{self, Position};
 use crate::log::segment::{self, FRAMES_AT, Segment, Segments};
 use crate::manifest::Manifest;
-use crate::record::Location;
-use crate::shard::Last;
+use crate::shard::{Last, entity_hash};
 use crate::write::Active;
 
 /// What the log says.
@@ -28,6 +28,8 @@ pub(crate) struct Recovered {
     last: Last,
     /// The last segment of the log.
     active: Option<Active>,
+    /// Its footer was believed, and its entries are not in `active`.
+    by_footer: bool,
     /// Footers that are missing: segment and content.
     footers: Vec<(Arc<Segment>, Vec<u8>)>,
     /// Segment files that are no part of the log: expired, or begun and never used.
@@ -55,13 +57,15 @@ pub(crate) fn read(dir: &Path, manifest: &Manifest, stored_topics: usize) -> Res
         segments: Vec::new(),
         last,
         active: None,
+        by_footer: false,
         footers: Vec::new(),
         remove: unnamed(dir, manifest)?,
         unclean: false,
         stored_topics,
     };
-    let named = manifest.first_segment..=manifest.last_segment;
+    let named = manifest.segments();
     let segments = named.map(|number| open(dir, manifest, number)).collect::<Result<Vec<_>, _>>()?;
+    check_lengths(&segments)?;
     let mut taken = 0;
     while taken < segments.len() && recovered.take(segments[taken].clone(), manifest)? {
         taken += 1;
@@ -98,19 +102,25 @@ fn open(dir: &Path, manifest: &Manifest, number: u32) -> Result<Arc<Segment>, Op
         let detail = format!("the file goes on after its {} bytes: it was extended", segment.capacity());
         return Err(OpenError::corrupt(&path, segment.capacity(), detail));
     }
-    if segment.map.len() < segment.capacity() && number < manifest.last_segment {
-        let (bytes, capacity) = (segment.map.len(), segment.capacity());
-        let detail = format!("the file ends here instead of at byte {capacity}: it was truncated");
-        return Err(OpenError::corrupt(&path, bytes, detail));
-    }
     Ok(Arc::new(segment))
 }
 
-/// Segment files the MANIFEST does not name. Older ones have expired. Newer ones were begun when a crash came, and
+/// Only the last segment that was begun, and one made ahead after it, may be short: they were not synced as a whole.
+fn check_lengths(segments: &[Arc<Segment>]) -> Result<(), OpenError> {
+    let begun = segments.iter().rposition(|segment| !segment.header.is_unused()).unwrap_or(0);
+    let short = segments[..begun].iter().find(|segment| segment.map.len() < segment.capacity());
+    let Some(segment) = short else { return Ok(()) };
+    let (bytes, capacity) = (segment.map.len(), segment.capacity());
+    let detail = format!("the file ends here instead of at byte {capacity}: it was truncated");
+    Err(OpenError::corrupt(&segment.path, bytes, detail))
+}
+
+/// Segment files the MANIFEST does not name. Older ones have left. Newer ones were begun when a crash came, and
 /// have no frame; one that has says that the MANIFEST is not the newest.
 fn unnamed(dir: &Path, manifest: &Manifest) -> Result<Vec<u32>, OpenError> {
     let mut numbers = segment::numbers(dir).map_err(OpenError::io(dir))?;
-    numbers.retain(|number| !(manifest.first_segment..=manifest.last_segment).contains(number));
+    let named: HashSet<u32> = manifest.segments().collect();
+    numbers.retain(|number| !named.contains(number));
     let newest = manifest.last_segment.max(manifest.discarded_segment);
     for number in numbers.iter().filter(|number| **number > newest) {
         let path = segment::path(dir, *number);
@@ -130,42 +140,54 @@ impl Recovered {
             (self.last.sequence, self.last.sum) =
                 (segment.header.first_sequence.saturating_sub(1), segment.header.previous);
         }
+        if let Some(hole) = manifest.hole_before(segment.number).filter(|hole| hole.first_sequence > 0) {
+            if (hole.previous, hole.first_sequence) != (self.last.sum, self.last.sequence + 1) {
+                return Ok(false);
+            }
+            // What is gone was synced as a whole, and so was a frame after it: here the log goes on.
+            (self.last.sequence, self.last.sum) =
+                (segment.header.first_sequence.saturating_sub(1), segment.header.previous);
+        }
         let follows = segment.header.previous == self.last.sum
             && segment.header.first_sequence == self.last.sequence + 1;
         if !follows {
             return Ok(false);
         }
         let sealed = segment.number < manifest.last_segment;
-        if let Some(active) = self.active.take() {
+        if let Some(active) = self.active.take().filter(|_| !self.by_footer) {
             self.seal(active);
         }
         self.segments.push(segment.clone());
         let trusted = Footer::of(&segment)
             .filter(|footer| sealed && footer.summary.last_sequence <= manifest.durable_sequence);
-        match trusted {
+        self.by_footer = match trusted {
             Some(footer) => self.take_footer(&segment, &footer)?,
-            None => self.take_frames(segment.clone(), manifest)?,
+            None => false,
+        };
+        if !self.by_footer {
+            self.take_frames(segment.clone(), manifest)?;
         }
         // What was looked at once is not kept in memory for it.
         segment.map.forget(0, segment.map.len());
         Ok(true)
     }
 
-    /// Takes what a footer says: all of the segment was synced, so the footer speaks for the frames.
-    fn take_footer(&mut self, segment: &Arc<Segment>, footer: &Footer<'_>) -> Result<(), OpenError> {
+    /// Takes what a footer says: all of the segment was synced, so the footer speaks for the frames. Does nothing if its
+    /// entries do not verify.
+    fn take_footer(&mut self, segment: &Arc<Segment>, footer: &Footer<'_>) -> Result<bool, OpenError> {
+        let Some(entries) = footer.entries() else { return Ok(false) };
         self.check_topics(segment, footer.summary.frames_end, footer.positions().len())?;
         segment.note_expiry(footer.summary.max_expiry_ms);
+        segment.note_base(footer.summary.base_ms);
         segment.map.advise_random();
-        for entry in footer.entries() {
-            replay(&self.index, segment, &entry);
-        }
+        self.replay(segment, entries)?;
         copy_positions(footer.positions(), &mut self.last.positions);
         (self.last.sequence, self.last.sum) = (footer.summary.last_sequence, footer.summary.last_sum);
         self.last.segment = segment.number;
         let positions = self.last.positions.clone();
         let (segment, tail) = (segment.clone(), footer.summary.frames_end);
-        self.active = Some(Active { segment, tail, entries: footer.entries().collect(), positions });
-        Ok(())
+        self.active = Some(Active { segment, tail, entries: Vec::new(), positions });
+        Ok(true)
     }
 
     /// Takes frame after frame, as long as each is whole and follows the one before.
@@ -173,23 +195,41 @@ impl Recovered {
         let mut active = Active::new(segment.clone(), manifest.topics.len());
         while let Ok(frame) = scan::next(&segment, active.tail, &self.last) {
             self.check_topics(&segment, frame.at, usize::from(frame.header.topic_count))?;
+            segment.note_base(frame::base_ms(frame.positions()));
             for record in frame.records() {
                 let record = record.map_err(|at| {
                     OpenError::corrupt(&segment.path, at, "a record that is not whole in a frame that is")
                 })?;
-                let entry = Entry::new(xxhash_rust::xxh3::xxh3_128(record.entity), &record.header, record.at);
                 segment.note_expiry(record.header.expiry_ms);
-                replay(&self.index, &segment, &entry);
-                active.entries.push(entry);
+                let hash = entity_hash(&segment.shard, record.entity);
+                active.entries.push(Entry::new(hash, &record.header, record.at));
             }
             copy_positions(frame.positions(), &mut self.last.positions);
             (self.last.sequence, self.last.sum) = (frame.header.sequence, frame.header.head_sum);
             self.last.segment = segment.number;
             active.tail = frame.end();
         }
+        self.replay(&segment, active.entries.iter().copied())?;
         active.positions.clone_from(&self.last.positions);
         self.active = Some(active);
         Ok(())
+    }
+
+    /// Applies a segment's records to the index, as the writer did.
+    fn replay(&self, segment: &Segment, entries: impl Iterator<Item = Entry>) -> Result<(), OpenError> {
+        let (index, guard) = (&self.index, &crossbeam_epoch::pin());
+        let mut too_many = false;
+        let logged = entries.map_while(|entry| {
+            let view = index.view(entry.view, guard).or_else(|| index.add_view(entry.view, guard));
+            too_many = view.is_none();
+            let slot = segment.slot(entry.at(), entry.event_time_ms, entry.is_late());
+            Some(Logged { entity_hash: entry.entity_hash(), view: view?, slot })
+        });
+        index.replay(logged);
+        match too_many {
+            true => Err(OpenError::corrupt(&segment.path, 0, "more views than a shard may have")),
+            false => Ok(()),
+        }
     }
 
     /// A topic's number is its place in the MANIFEST: one with fewer topics would give records to other topics.
@@ -207,7 +247,7 @@ impl Recovered {
     /// Prepares the footer of a segment that is followed by another, if it has none.
     fn seal(&mut self, sealed: Active) {
         let segment = sealed.segment.clone();
-        if Footer::of(&segment).is_none() {
+        if Footer::of(&segment).and_then(|footer| footer.entries()).is_none() {
             let summary = sealed.summary(self.last.sequence, self.last.sum);
             let footer = footer::encode(&segment, &summary, &sealed.entries, &sealed.positions);
             self.footers.push((segment, footer));
@@ -217,6 +257,11 @@ impl Recovered {
     /// Judges the end of the log: what is behind it must never have been synced. `rest` are the segments after the one
     /// it ends in.
     fn end(&mut self, manifest: &Manifest, rest: &[Arc<Segment>]) -> Result<(), OpenError> {
+        if let Some(active) = self.active.as_mut().filter(|_| self.by_footer) {
+            // Frames will be written where its footer is.
+            let footer = Footer::of(&active.segment);
+            active.entries = footer.and_then(|footer| footer.entries()).into_iter().flatten().collect();
+        }
         let Some(active) = &self.active else { return Ok(()) };
         let mut hidden = scan::later(&active.segment, active.tail, self.last.sequence);
         for segment in rest {
@@ -280,7 +325,8 @@ impl Recovered {
             let path = segment::path(dir, number);
             std::fs::remove_file(&path).map_err(OpenError::io(&path))?;
         }
-        let segments = Segments { list: self.segments };
+        let segments = Segments::new(self.segments);
+        segments.count_live(&self.index);
         Ok(Repaired { index: self.index, segments, active: self.active, last: self.last })
     }
 
@@ -291,22 +337,10 @@ impl Recovered {
         active.segment.clear_from(active.tail).map_err(OpenError::io(&path))?;
         let whole = Segment::open(&path, true)?;
         whole.note_expiry(active.segment.max_expiry_ms.load(std::sync::atomic::Ordering::Relaxed));
+        active.segment.base_ms().inspect(|base_ms| whole.note_base(*base_ms));
         active.segment = Arc::new(whole);
         *self.segments.last_mut().expect("it is the last one") = active.segment.clone();
         Ok(())
-    }
-}
-
-/// Applies a record to the index as the writer did: in the place of what the key had before. A late record whose key
-/// is not there came to a version that has expired; the key was forgotten with it.
-fn replay(index: &Index, segment: &Segment, entry: &Entry) {
-    let guard = &crossbeam_epoch::pin();
-    let key = Key::new(entry.entity_hash(), entry.view);
-    let new = Slot::new(Location::new(segment.number, entry.at()), entry.is_late());
-    let replaced = entry.replaces();
-    let old = index.candidates(key, guard).find(|slot| slot.newest() == replaced);
-    if old.is_some() || !entry.is_late() {
-        index.publish(key, old.unwrap_or(Slot::NONE), new, guard);
     }
 }
 

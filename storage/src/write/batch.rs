@@ -6,10 +6,11 @@ use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
 use crate::coding::Stored;
-use crate::index::{Key, Slot};
+use crate::index::{Dense, Key, Slot};
 use crate::layout::checksum;
 use crate::log::footer::Entry;
 use crate::log::frame::{self, FrameHeader, Position, PositionEntry};
+use crate::log::segment::Segment;
 use crate::record::{self, FLAG_LATE, FLAG_MIXED, Location, RecordHeader};
 use crate::shard::Rank;
 use crate::types::Put;
@@ -41,15 +42,18 @@ pub(super) struct KeyState {
     pub key: Key,
     pub entity_hash: u128,
     pub view: u16,
-    /// What the index has for it.
-    pub old: Slot,
-    /// The current version.
+    /// The view's number in the index.
+    pub dense: Dense,
+    /// The current version; none for a new key, and for one that was not looked at.
     pub head: Option<Head>,
-    /// The newest late record.
+    /// The current version of a key that was not looked at: a new one is surely newer.
+    pub unseen: Location,
+    /// The newest late record, or where the way to it goes on.
     pub late: Location,
     /// Its newest record in this batch, which names the entity.
     newest: Location,
     newest_is_late: bool,
+    newest_event_ms: i64,
     /// The key with the same hash that was added before it.
     next: Option<u32>,
 }
@@ -63,30 +67,26 @@ pub(super) struct Head {
 }
 
 impl KeyState {
-    pub fn new(
-        key: Key,
-        entity_hash: u128,
-        view: u16,
-        old: Slot,
-        head: Option<Head>,
-        late: Location,
-    ) -> Self {
+    /// Of a key that has nothing.
+    pub fn new(key: Key, entity_hash: u128, view: u16, dense: Dense) -> Self {
         KeyState {
             key,
             entity_hash,
             view,
-            old,
-            head,
-            late,
+            dense,
+            head: None,
+            unseen: Location::NONE,
+            late: Location::NONE,
             newest: Location::NONE,
             newest_is_late: false,
+            newest_event_ms: 0,
             next: None,
         }
     }
 
-    /// What the index is to have once the frame is written at `frame`.
-    pub fn new_slot(&self, frame: Location) -> Slot {
-        Slot::new(self.newest.settled(frame), self.newest_is_late)
+    /// What the index is to have once the frame is written at a byte of a segment.
+    pub fn new_slot(&self, segment: &Segment, frame: u64) -> Slot {
+        segment.slot(frame + self.newest.byte(), self.newest_event_ms, self.newest_is_late)
     }
 }
 
@@ -123,7 +123,7 @@ impl Batch {
     /// The key's place in `keys`, if it is in the batch.
     #[inline]
     pub fn find(&self, key: Key, entity: &[u8], view: u16) -> Option<usize> {
-        let mut next = self.by_hash.get(&key.mixed()).copied();
+        let mut next = self.by_hash.get(&key.mixed(view)).copied();
         while let Some(at) = next {
             let state = &self.keys[at as usize];
             if state.key == key && state.view == view && self.entity(state.newest) == entity {
@@ -147,7 +147,8 @@ impl Batch {
         let at = Location::pending(self.buffer.len());
         self.records.push(Written { at: self.buffer.len() as u32, entity_hash: state.entity_hash });
         record::append(&mut self.buffer, &header, put.entity, stored.bytes);
-        (state.newest, state.newest_is_late) = (at, header.is_late());
+        (state.newest, state.newest_is_late, state.newest_event_ms) =
+            (at, header.is_late(), header.event_time_ms);
         if header.is_late() {
             state.late = at;
         } else {
@@ -156,7 +157,7 @@ impl Batch {
         match known {
             Some(known) => self.keys[known] = state,
             None => {
-                state.next = self.by_hash.insert(state.key.mixed(), self.keys.len() as u32);
+                state.next = self.by_hash.insert(state.key.mixed(state.view), self.keys.len() as u32);
                 self.keys.push(state);
             }
         }
@@ -229,8 +230,9 @@ pub(super) fn header(
     jump: Location,
 ) -> RecordHeader {
     let head = state.head.as_ref();
-    let mixed =
-        head.is_some_and(|head| head.header.is_mixed() || put.ingest_time_ms < head.header.ingest_time_ms);
+    let unseen = !state.unseen.is_none() && head.is_none();
+    let mixed = unseen
+        || head.is_some_and(|head| head.header.is_mixed() || put.ingest_time_ms < head.header.ingest_time_ms);
     RecordHeader {
         head_sum: 0,
         payload_sum: record::short_sum(stored.bytes),
@@ -239,10 +241,10 @@ pub(super) fn header(
         ingest_time_ms: put.ingest_time_ms,
         expiry_ms: put.expiry_ms,
         offset: put.offset,
-        prev: head.map_or(0, |head| head.at.0),
+        prev: head.map_or(state.unseen.0, |head| head.at.0),
         jump: jump.0,
         late: state.late.0,
-        depth: if late { 0 } else { head.map_or(1, |head| head.header.depth.saturating_add(1)) },
+        depth: if late || unseen { 0 } else { head.map_or(1, |head| head.header.depth.saturating_add(1)) },
         payload_len: stored.bytes.len() as u32,
         codec: stored.codec,
         view: put.view,

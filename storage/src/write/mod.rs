@@ -9,20 +9,20 @@ use std::fs::File;
 use std::sync::Arc;
 
 use crossbeam_epoch::Guard;
-use xxhash_rust::xxh3::xxh3_128;
 
-use crate::chain;
+use crate::chain::Chain;
 use crate::coding::{Coder, Fit, Stored, stored};
 use crate::error::{OpenError, ReadError, WriteError};
-use crate::index::{Key, Slot};
+use crate::index::{Dense, Key, Slot};
+use crate::keeper;
+use crate::listing::Listing;
 use crate::log::frame::Position;
-use crate::manifest::Manifest;
 use crate::planted;
 use crate::record::{Location, RecordHeader, jump_depth};
 use crate::residency::{ColdPages, Reach};
 use crate::shard::{Last, Shard};
 use crate::sync::SyncGroup;
-use crate::types::{ExpireReport, Kind, Options, Outcome, Put, TopicIndex, ViewPolicy};
+use crate::types::{ExpireReport, Keep, Kind, Options, Outcome, Put, TopicIndex, ViewPolicy};
 use batch::{Batch, Head, KeyState};
 pub(crate) use commit::Active;
 
@@ -31,7 +31,6 @@ pub(crate) use commit::Active;
 #[derive(Debug)]
 pub struct ShardWriter {
     pub(crate) shard: Arc<Shard>,
-    pub(crate) manifest: Manifest,
     pub(crate) options: Options,
     /// The segment that frames go to; none before the first commit.
     pub(crate) active: Option<Active>,
@@ -39,7 +38,11 @@ pub struct ShardWriter {
     pub(crate) last: Last,
     batch: Batch,
     coder: Coder,
-    sync: SyncGroup,
+    /// How the data points of a view are kept, by its id.
+    keeps: Vec<Option<Keep>>,
+    pub(crate) sync: SyncGroup,
+    /// The segment whose keys are being forgotten.
+    pub(crate) forgetting: Option<Listing>,
     /// Topics the shard had before this opening.
     stored_topics: usize,
     /// What it touched of the cold part of the log since the last commit.
@@ -52,7 +55,6 @@ impl ShardWriter {
     #[allow(clippy::too_many_arguments, reason = "the parts of one thing, put together in one place")]
     pub(crate) fn new(
         shard: Arc<Shard>,
-        manifest: Manifest,
         options: Options,
         active: Option<Active>,
         last: Last,
@@ -60,22 +62,26 @@ impl ShardWriter {
         sync: SyncGroup,
         locks: [File; 2],
         stored_topics: usize,
+        views: &BTreeMap<u16, ViewPolicy>,
     ) -> ShardWriter {
         sync.register(&shard);
         let batch = Batch::new(shard.topics.len());
-        ShardWriter {
+        let mut writer = ShardWriter {
             shard,
-            manifest,
             options,
             active,
             last,
             batch,
             coder,
+            keeps: Vec::new(),
             sync,
+            forgetting: None,
             stored_topics,
             cold: ColdPages::default(),
             _locks: locks,
-        }
+        };
+        writer.note_views(views);
+        writer
     }
 
     /// A topic's number.
@@ -94,13 +100,24 @@ impl ShardWriter {
     /// # Errors
     /// `ViewChanged` if an id was another view's; `Io` if that cannot be stored. Nothing has changed then.
     pub fn adopt_views(&mut self, views: &BTreeMap<u16, ViewPolicy>) -> Result<(), OpenError> {
-        let mut manifest = self.manifest.clone();
+        let mut stored = self.shard.manifest.lock();
+        let mut manifest = stored.clone();
         manifest.adopt_views(&self.shard.dir, views)?;
-        if manifest.views != self.manifest.views {
+        if manifest.views != stored.views {
             manifest.store(&self.shard.dir).map_err(OpenError::io(&self.shard.dir))?;
-            self.manifest = manifest;
+            *stored = manifest;
         }
+        drop(stored);
+        self.note_views(views);
         Ok(())
+    }
+
+    fn note_views(&mut self, views: &BTreeMap<u16, ViewPolicy>) {
+        for (id, policy) in views {
+            let id = usize::from(*id);
+            self.keeps.resize(self.keeps.len().max(id + 1), None);
+            self.keeps[id] = Some(policy.keep);
+        }
     }
 
     /// Last offset put or skipped, uncommitted ones included.
@@ -135,8 +152,8 @@ impl ShardWriter {
     /// where it has to look at what the key has and that is not held in memory.
     ///
     /// # Errors
-    /// `Invalid` and `UnknownTopic` are mistakes of the caller and change nothing; `Damaged` if what the key has cannot
-    /// be read, which stops the shard.
+    /// `Invalid`, `UnknownTopic` and `Collision` are for the caller to settle and change nothing; `Damaged` if what the key
+    /// has cannot be read, which stops the shard.
     pub fn put(&mut self, put: &Put<'_>) -> Result<Outcome, WriteError> {
         self.shard.check()?;
         check(put)?;
@@ -146,9 +163,10 @@ impl ShardWriter {
         if put.offset <= self.topic_position(put.topic)?.offset && !planted::replays() {
             return Ok(Outcome::Replayed);
         }
-        let outcome = self.apply(put).map_err(|error| {
-            self.shard.poison.set(format!("what a key has cannot be read: {error}"));
-            WriteError::Damaged(error)
+        let outcome = self.apply(put).inspect_err(|error| {
+            if let WriteError::Damaged(error) = error {
+                self.shard.poison.set(format!("what a key has cannot be read: {error}"));
+            }
         })?;
         self.advance(put.topic, put.offset, put.ingest_time_ms);
         Ok(outcome)
@@ -179,12 +197,13 @@ impl ShardWriter {
         self.write_frame()
     }
 
-    /// Commits, then unlinks the oldest segments as far as all their versions have outlived expiry and allowed lateness, by
-    /// the clock (`now_ms`) and by the ingest time, so that a clock that jumps removes nothing. Keys whose current
-    /// version goes with them are forgotten.
+    /// Commits, then takes away the oldest segments as far as all their versions have outlived expiry and allowed
+    /// lateness, by the clock (`now_ms`) and by the ingest time, so that a clock that jumps removes nothing. Keys whose
+    /// current version goes with them are forgotten. Works for about a millisecond, says whether more is to be done,
+    /// and leaves the files to the sync group's threads.
     ///
     /// # Errors
-    /// As of `commit`; `NoSpace` also if there is no room even for a new MANIFEST. Nothing is removed then.
+    /// As of `commit`.
     pub fn expire(&mut self, now_ms: i64) -> Result<ExpireReport, WriteError> {
         crate::expire::expire(self, now_ms)
     }
@@ -203,8 +222,9 @@ impl ShardWriter {
     /// As of `commit` and `sync_now`; the directory is let go of all the same.
     pub fn close(mut self) -> Result<(), WriteError> {
         self.commit()?;
+        self.shard.errands.stop();
         self.sync_now()?;
-        self.store_manifest(|_| ())
+        keeper::close(&self.shard)
     }
 
     /// Bytes of the batch.
@@ -224,9 +244,9 @@ impl ShardWriter {
     }
 
     /// Adds a new data point to the batch.
-    fn apply(&mut self, put: &Put<'_>) -> Result<Outcome, ReadError> {
-        let entity_hash = xxh3_128(put.entity);
-        let key = Key::new(entity_hash, put.view);
+    fn apply(&mut self, put: &Put<'_>) -> Result<Outcome, WriteError> {
+        let entity_hash = self.shard.entity_hash(put.entity);
+        let key = Key::new(entity_hash);
         self.coder.ready(&self.shard.codecs, put.view, put.payload);
         let guard = &crossbeam_epoch::pin();
         let known = self.batch.find(key, put.entity, put.view);
@@ -255,31 +275,62 @@ impl ShardWriter {
     /// Lets a put payload be learned from, and begins a training when it is time.
     fn learn(&mut self, put: &Put<'_>) {
         if let Some(trainer) = self.coder.note(put.view, put.payload) {
-            let job = self.coder.train(&self.shard.codecs, &self.shard.errands, put.view, trainer);
+            let job = self.coder.train(&self.shard, put.view, trainer);
             self.sync.background(job);
         }
     }
 
-    /// Uses what was learned from now on. Records may use a generation once the MANIFEST knows its number.
+    /// Uses what was learned from now on.
     fn take_up_codecs(&mut self) {
         while let Some((view, known)) = self.coder.learned() {
-            let number = known.generation.number();
-            match self.store_manifest(|manifest| manifest.last_codec = number.max(manifest.last_codec)) {
-                Ok(()) => self.coder.adopt(&self.shard.codecs, view, known),
-                Err(_) => self.coder.failed(view),
-            }
+            self.coder.adopt(&self.shard.codecs, view, known);
         }
     }
 
-    /// What the index and the log have of a key.
-    fn load(&self, key: Key, entity_hash: u128, put: &Put<'_>, guard: &Guard) -> Result<KeyState, ReadError> {
-        let found = chain::find(&self.shard, Some(&self.cold), guard, key, put.entity, put.view)?;
-        let Some(chain) = found else {
-            return Ok(KeyState::new(key, entity_hash, put.view, Slot::NONE, None, Location::NONE));
-        };
-        let header = chain.current.header;
-        let head = Head { at: chain.current.location(), rank: self.shard.rank(&header.key()), header };
-        Ok(KeyState::new(key, entity_hash, put.view, chain.slot, Some(head), chain.late))
+    /// What the index and the log have of a key. A data point of a `Latest` view that is surely newer than what is there
+    /// takes its place without a look at it.
+    fn load(
+        &self,
+        key: Key,
+        entity_hash: u128,
+        put: &Put<'_>,
+        guard: &Guard,
+    ) -> Result<KeyState, WriteError> {
+        let keep = self.keeps.get(usize::from(put.view)).copied().flatten();
+        let keep = keep.ok_or(WriteError::Invalid("the view is not one of the shard's"))?;
+        let dense = self.view_number(put.view, guard)?;
+        let mut state = KeyState::new(key, entity_hash, put.view, dense);
+        let slot = self.shard.index.entity(key, guard).map_or(Slot::NONE, |found| found.slot(put.view));
+        let reach = self.reach(guard);
+        let Some(segment) = reach.segments().of_slot(slot) else { return Ok(state) };
+        let newer = slot.coarse().is_surely_before(segment.coarse(put.event_time_ms));
+        if keep == Keep::Latest && newer && !slot.is_late() {
+            state.unseen = Location::new(segment.number, slot.byte());
+            state.late = state.unseen;
+            return Ok(state);
+        }
+        let Some(newest) = reach.record_of(slot)? else { return Ok(state) };
+        if newest.entity != put.entity {
+            return Err(WriteError::Collision { entity: put.entity.into(), stored: newest.entity.into() });
+        }
+        if let Some(chain) = Chain::from(reach, newest)? {
+            let header = chain.current.header;
+            let rank = self.shard.rank(&header.key());
+            state.head = Some(Head { at: chain.current.location(), rank, header });
+            state.late = chain.late;
+        }
+        Ok(state)
+    }
+
+    fn view_number(&self, view: u16, guard: &Guard) -> Result<Dense, WriteError> {
+        let index = &self.shard.index;
+        let number = index.view(view, guard).or_else(|| index.add_view(view, guard));
+        number.ok_or(WriteError::Invalid("the shard has records of 254 views already; no more fit"))
+    }
+
+    /// What it may look at: everything, if need be on the disk.
+    fn reach<'g>(&'g self, guard: &'g Guard) -> Reach<'g> {
+        Reach::new(&self.shard, Some(&self.cold), guard)
     }
 
     /// Where the jump of the next current version of a key leads.
@@ -302,7 +353,7 @@ impl ShardWriter {
         if at.is_pending() {
             return Ok(Some(self.batch.header(at)));
         }
-        Ok(Reach::new(&self.shard, Some(&self.cold), guard).record(at)?.map(|record| record.header))
+        Ok(self.reach(guard).record(at)?.map(|record| record.header))
     }
 
     /// Whether a new current version says nothing the one before did not say.
@@ -315,7 +366,7 @@ impl ShardWriter {
         let new = self.coder.stored(put.payload);
         let old = match head.at.is_pending() {
             true => Stored::of(&head.header, self.batch.payload(head.at, &head.header)),
-            false => match Reach::new(&self.shard, Some(&self.cold), guard).record(head.at)? {
+            false => match self.reach(guard).record(head.at)? {
                 Some(record) => Some(stored(&record)?),
                 None => None,
             },
@@ -346,5 +397,5 @@ fn check(put: &Put<'_>) -> Result<(), WriteError> {
 }
 
 const MAX_PAYLOAD: usize = 1 << 30;
-/// Places in a batch are counted with 32 bits.
-const MAX_BATCH: usize = 3 << 30;
+/// A frame and its footer must fit into a segment.
+const MAX_BATCH: usize = 3 << 29;

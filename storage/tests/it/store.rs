@@ -1,10 +1,11 @@
 //! A small shard to test with: three topics, a data point with an owner, and comparison with the model.
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use forebay_storage::{
-    HistoryRange, Kind, OpenError, Options, Outcome, Put, ReadError, ShardIdentity, ShardReader, ShardWriter,
-    SyncGroup, SyncPolicy, TopicIndex, TopicLog, Version, ViewPolicy, open,
+    ExpireReport, HistoryRange, Kind, OpenError, Options, Outcome, Put, ReadError, ShardIdentity,
+    ShardReader, ShardWriter, SyncGroup, SyncPolicy, TopicIndex, TopicLog, Version, ViewPolicy, open,
 };
 
 use crate::model::{self, Model};
@@ -12,7 +13,8 @@ use crate::model::{self, Model};
 /// Name and priority of the topics, in the order of their numbers. Two are equal but for their names.
 pub const TOPICS: [(&str, u8); 3] = [("b.main", 1), ("a.backfill", 1), ("c.corrections", 7)];
 pub const ENTITIES: u8 = 5;
-pub const VIEWS: [u16; 2] = [1, 700];
+/// The last one keeps the current version only; the others all.
+pub const VIEWS: [u16; 3] = [1, 700, 31];
 
 /// A data point that owns what it has.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,7 +84,17 @@ pub fn identity() -> ShardIdentity {
         partition: 3,
         partitions: 8,
         topics: TOPICS.into_iter().map(topic).collect(),
-        views: VIEWS.into_iter().map(|id| (id, ViewPolicy::full(&format!("view {id}"), 1_000_000))).collect(),
+        views: VIEWS.into_iter().map(|id| (id, policy(id))).collect(),
+    }
+}
+
+fn policy(view: u16) -> ViewPolicy {
+    let description = format!("view {view}");
+    let latest = view == VIEWS[2];
+    if latest {
+        ViewPolicy::latest(&description, 1_000_000)
+    } else {
+        ViewPolicy::full(&description, 1_000_000)
     }
 }
 
@@ -101,8 +113,16 @@ pub fn try_open(dir: &Path) -> Result<(ShardWriter, ShardReader), OpenError> {
     open(dir, &identity(), &options(), &no_sync())
 }
 
+/// Opens a shard that nobody else has. A child that another test just forked has every lock of this process until its
+/// exec, so a shard that was dropped a moment ago may still be locked: that is waited out.
 pub fn open_at(dir: &Path) -> (ShardWriter, ShardReader) {
-    try_open(dir).unwrap_or_else(|error| panic!("{error}"))
+    let until = Instant::now() + Duration::from_secs(20);
+    loop {
+        match try_open(dir) {
+            Err(OpenError::Locked { .. }) if Instant::now() < until => std::thread::yield_now(),
+            opened => return opened.unwrap_or_else(|error| panic!("{error}")),
+        }
+    }
 }
 
 /// Puts and commits; all must be new.
@@ -133,8 +153,29 @@ pub fn files(dir: &Path) -> Vec<String> {
     names
 }
 
+/// Segment files that were begun; one may be there that is made ahead and has nothing.
 pub fn segments(dir: &Path) -> Vec<PathBuf> {
-    files(dir).into_iter().filter(|name| name.ends_with(".seg")).map(|name| dir.join(name)).collect()
+    let begun = |path: &PathBuf| {
+        let bytes = std::fs::read(path).unwrap_or_default();
+        bytes.get(48..56).is_some_and(|first_sequence| *first_sequence != [0; 8])
+    };
+    let names = files(dir).into_iter().filter(|name| name.ends_with(".seg"));
+    names.map(|name| dir.join(name)).filter(begun).collect()
+}
+
+/// Expires until there is nothing more to do.
+pub fn expire(writer: &mut ShardWriter, now_ms: i64) -> ExpireReport {
+    let mut all = ExpireReport::default();
+    loop {
+        let one = writer.expire(now_ms).expect("an expiry");
+        all.segments += one.segments;
+        all.bytes += one.bytes;
+        all.keys += one.keys;
+        if !one.more {
+            return all;
+        }
+        std::thread::yield_now();
+    }
 }
 
 /// Last offset of a topic that reads see.

@@ -10,6 +10,7 @@ use forebay_storage::{
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
+use super::fate::Fate;
 use crate::model::Model;
 use crate::store::{self, Point, TOPICS};
 
@@ -62,11 +63,6 @@ pub fn identity() -> ShardIdentity {
     ShardIdentity { views: VIEWS.into_iter().map(policy).collect(), ..store::identity() }
 }
 
-/// How a view is kept.
-pub fn keep(view: u16) -> Keep {
-    VIEWS.iter().find(|(id, ..)| *id == view).map_or(Keep::Full, |(_, keep, _)| *keep)
-}
-
 impl Story {
     /// The story of a seed. Odd ones are synced by the group's thread, even ones by the writer.
     pub fn new(seed: u64, puts: usize) -> Story {
@@ -99,6 +95,11 @@ impl Story {
 
     pub fn grouped(&self) -> bool {
         self.seed % 2 == 1
+    }
+
+    /// What a shard may lack while a step is done.
+    pub fn fate_at(&self, step: usize) -> Fate {
+        Fate { gone_ms: self.gone_ms[step], most: self.commits[step], ..Fate::default() }
     }
 
     /// What a shard that took just these commits, and was never closed or expired, says of itself.

@@ -24,18 +24,31 @@ pub struct Fate {
     pub gone_ms: i64,
 }
 
+impl Default for Fate {
+    /// Of a story that has not begun.
+    fn default() -> Self {
+        Fate { least: 0, most: 0, durable: Vec::new(), gone_ms: i64::MIN }
+    }
+}
+
 impl Fate {
     /// `said` is all that the child said until it was cut off.
     pub fn of<'s>(story: &Story, said: impl Iterator<Item = &'s Said>, cut: Cut) -> Fate {
-        let mut fate = Fate { least: 0, most: 0, durable: Vec::new(), gone_ms: i64::MIN };
+        Fate::default().and(story, said, cut)
+    }
+
+    /// Of a story that is told a second time over what was left of the first.
+    pub fn and<'s>(&self, story: &Story, said: impl Iterator<Item = &'s Said>, cut: Cut) -> Fate {
+        let mut fate = self.clone();
         for said in said {
             match said {
                 Said::Begins(step) => {
-                    (fate.most, fate.gone_ms) = (story.commits[*step], story.gone_ms[*step]);
+                    fate.most = fate.most.max(story.commits[*step]);
+                    fate.gone_ms = fate.gone_ms.max(story.gone_ms[*step]);
                 }
-                Said::Committed(commits) if cut == Cut::Kill => fate.least = *commits,
+                Said::Committed(commits) if cut == Cut::Kill => fate.least = fate.least.max(*commits),
                 Said::Durable(offsets) => fate.durable.clone_from(offsets),
-                Said::Committed(_) | Said::Stopped(_) | Said::Ended => {}
+                _ => {}
             }
         }
         fate

@@ -175,7 +175,29 @@ impl Files {
         since.drain(..begun.min(since.len())).for_each(|change| change.apply(synced));
     }
 
-    /// The files as they are, below another directory; of the last change of `torn`, only so many whole pages.
+    /// What is in a directory, as if all of it had been there always.
+    pub fn load(root: &Path) -> Files {
+        let mut files = Files::default();
+        let mut dirs = vec![root.to_path_buf()];
+        while let Some(dir) = dirs.pop() {
+            for entry in std::fs::read_dir(&dir).expect("a directory") {
+                let path = entry.expect("an entry").path();
+                let node = if path.is_dir() {
+                    dirs.push(path.clone());
+                    Node::Dir
+                } else {
+                    let now = std::fs::read(&path).expect("a file");
+                    files.files.push(File { synced: now.clone(), now, ..File::default() });
+                    Node::File(files.files.len() - 1)
+                };
+                files.names.insert(path, node);
+            }
+        }
+        files.synced_names.clone_from(&files.names);
+        files
+    }
+
+    /// The files as they are, below another directory.
     pub fn store(&self, root: &Path, to: &Path) {
         for (path, node) in &self.names {
             let path = to.join(path.strip_prefix(root).expect("below the root"));
