@@ -88,5 +88,7 @@ fn add() -> &'static Spans {
     while let Some(spans) = end.get() {
         end = &spans.more;
     }
-    end.get_or_init(|| Box::new(Spans { some: std::array::from_fn(|_| Span::default()), more: OnceLock::new() }))
+    end.get_or_init(|| {
+        Box::new(Spans { some: std::array::from_fn(|_| Span::default()), more: OnceLock::new() })
+    })
 }
