@@ -193,6 +193,28 @@ pub enum ReadError {
     Cold,
 }
 
+/// Why no copy of a shard was made. What was copied so far is no shard: it has no MANIFEST.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckpointError {
+    /// A copy needs a directory of its own.
+    #[error("{dir}: not empty; name an empty directory, or one that is not there")]
+    NotEmpty {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// What was to be copied is damaged.
+    #[error(transparent)]
+    Damaged(#[from] ReadError),
+    /// The system refused.
+    #[error("{path}: {source}")]
+    Io {
+        /// File or directory.
+        path: PathBuf,
+        /// Its reason.
+        source: io::Error,
+    },
+}
+
 /// Why a file could not be shown as it should be.
 #[derive(Debug, thiserror::Error)]
 pub enum InspectError {

@@ -117,6 +117,7 @@ impl Drop for Answer<'_> {
 /// Makes a segment after the newest and names it in the MANIFEST. It replaces one that is ready but too small.
 fn make(shard: &Shard, capacity: u64) -> Result<Segment, WriteError> {
     shard.check()?;
+    shard.check_place()?;
     let too_small = shard.next.state.lock().ready.as_ref().map(|segment| segment.header);
     let number = shard.manifest.lock().last_segment + 1;
     if number > Location::MAX_SEGMENT {
@@ -213,6 +214,7 @@ pub(crate) fn store_manifest(shard: &Shard, change: impl FnOnce(&mut Manifest)) 
     manifest.durable_sequence = shard.durable_sequence.load(Ordering::Acquire);
     change(&mut manifest);
     if manifest != *stored {
+        shard.check_place()?;
         let path = shard.dir.join(crate::manifest::NAME);
         let done = manifest.store(&shard.dir);
         done.map_err(|error| refusal(shard, "replacing the MANIFEST", &path, error))?;

@@ -82,6 +82,9 @@ impl Map {
     /// Drops the pages of a range from this process's memory, and what the kernel mapped around them. They come back
     /// when they are touched.
     pub fn forget(&self, from: u64, to: u64) {
+        if from >= to {
+            return;
+        }
         let (base, len) = (self.view.as_ptr() as usize, self.view.len());
         let start = ((base + from as usize) / FAULT_AROUND * FAULT_AROUND).max(base) - base;
         let end = ((base + to as usize).next_multiple_of(FAULT_AROUND) - base).min(len);

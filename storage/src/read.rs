@@ -5,21 +5,24 @@
 use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 
 use crossbeam_epoch::Guard;
 
 use crate::chain::{self, Chain};
+use crate::checkpoint;
 use crate::coding::{Codecs, FieldPlan, Fields};
 use crate::digest;
-use crate::error::ReadError;
+use crate::error::{CheckpointError, ReadError};
 pub use crate::history::History;
 use crate::index::{Key, Slot};
 use crate::log::segment::Record;
 use crate::residency::{ColdPages, Reach};
 use crate::shard::Shard;
 use crate::types::{
-    AppliedOffset, DurableOffset, HistoryRange, Kind, PreloadReport, Stats, TopicIndex, TopicLog, VersionKey,
+    AppliedOffset, CheckpointReport, DurableOffset, HistoryRange, Kind, PreloadReport, Stats, TopicIndex,
+    TopicLog, VersionKey,
 };
 use crate::unreadable;
 
@@ -62,6 +65,16 @@ impl ShardReader {
     pub fn preload(&self, budget_bytes: u64, mut progress: impl FnMut(u64)) -> PreloadReport {
         let guard = &crossbeam_epoch::pin();
         self.shard.residency.preload(self.shard.segments.load(guard), budget_bytes, &mut progress)
+    }
+
+    /// Copies the shard as it is durable now into a directory that is empty or not there, while its writer writes. Takes
+    /// little time and space: what never changes again is linked. The copy opens like any shard; replayed from its
+    /// positions it becomes what the original is.
+    ///
+    /// # Errors
+    /// If the directory has something, if a file cannot be read or made, or if what was durable is damaged.
+    pub fn checkpoint(&self, to: &Path) -> Result<CheckpointReport, CheckpointError> {
+        checkpoint::checkpoint(&self.shard, to)
     }
 
     /// Last offset of a topic that reads see; a read that begins after this sees all of it. None: nothing yet.

@@ -21,7 +21,7 @@ use parking_lot::Mutex;
 
 use crate::error::ReadError;
 use crate::index::Slot;
-use crate::log::segment::{Record, Segments};
+use crate::log::segment::{Record, Segment, Segments};
 use crate::map::FAULT_AROUND;
 use crate::record::Location;
 use crate::shard::Shard;
@@ -112,6 +112,17 @@ impl Residency {
         let Some(segment) = cold.find(|segment| segment.number >= *next).or(first) else { return };
         segment.map.forget(0, segment.map.len());
         *next = segment.number + 1;
+    }
+
+    /// Drops the pages of a segment that are cold, after a look at all of it.
+    pub fn forget_cold(&self, segment: &Segment) {
+        let hot_from = Location(self.hot_from.load(Ordering::Relaxed));
+        let to = match segment.number.cmp(&hot_from.segment()) {
+            std::cmp::Ordering::Less => segment.map.len(),
+            std::cmp::Ordering::Equal => hot_from.byte(),
+            std::cmp::Ordering::Greater => 0,
+        };
+        segment.map.forget(0, to);
     }
 
     /// Maps the newest bytes of the hot end, newest first, and says after each step how many there are so far.

@@ -10,7 +10,7 @@ use crossbeam_epoch::Guard;
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
 use crate::coding::Codecs;
-use crate::disk::Faults;
+use crate::disk::{self, Faults};
 use crate::error::WriteError;
 use crate::index::Index;
 use crate::keeper::NextSegment;
@@ -21,7 +21,7 @@ use crate::map::EpochCell;
 use crate::planted;
 use crate::residency::Residency;
 use crate::sync::Unsynced;
-use crate::types::{Stats, TopicIndex, TopicLog, VersionKey};
+use crate::types::{DurableOffset, Stats, TopicIndex, TopicLog, VersionKey};
 use crate::unreadable;
 use crate::worker::Errands;
 
@@ -29,6 +29,8 @@ use crate::worker::Errands;
 #[derive(Debug)]
 pub(crate) struct Shard {
     pub dir: PathBuf,
+    /// The directory itself, whatever its name.
+    place: (u64, u64),
     pub id: [u8; 16],
     pub topics: Vec<TopicLog>,
     /// By topic number: its place in the order of (priority, name).
@@ -89,6 +91,7 @@ impl Shard {
     ) -> Shard {
         let topics = manifest.topic_logs();
         Shard {
+            place: disk::identity(&dir).unwrap_or_default(),
             dir,
             id: manifest.shard.into_bytes(),
             ranks: ranks(&topics),
@@ -138,12 +141,32 @@ impl Shard {
         self.rank(a).cmp(&self.rank(b))
     }
 
+    /// The last frame that is synced, the segment it is in, and the positions it brought, of one moment.
+    pub fn durable_at(&self) -> (u64, u32, Vec<Option<DurableOffset>>) {
+        let _turn = self.sync_turn.lock();
+        let positions =
+            (0..self.topics.len()).map(|at| self.durable.get(TopicIndex(at as u16)).map(DurableOffset));
+        let sequence = self.durable_sequence.load(Ordering::Acquire);
+        (sequence, self.durable_segment.load(Ordering::Acquire), positions.collect())
+    }
+
     /// Whether it still advances.
     #[inline]
     pub fn check(&self) -> Result<(), WriteError> {
         match self.poisoned() {
             None => Ok(()),
             Some(why) => Err(WriteError::Poisoned(why.clone())),
+        }
+    }
+
+    /// Stops it if its directory was moved away and another one is there now, say a restored copy: names lead there.
+    pub fn check_place(&self) -> Result<(), WriteError> {
+        match disk::identity(&self.dir) {
+            Ok(now) if now == self.place => Ok(()),
+            _ => {
+                let dir = self.dir.display();
+                Err(self.poison.set(format!("{dir}: moved away; another directory is in its place, or none")))
+            }
         }
     }
 

@@ -203,6 +203,19 @@ pub struct Stats {
     pub cold_reads: u64,
 }
 
+/// What a copy of a shard has.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CheckpointReport {
+    /// By topic number: the last offset in it.
+    pub positions: Vec<Option<DurableOffset>>,
+    /// Segment files shared with the original.
+    pub linked: u64,
+    /// Segment files copied.
+    pub copied: u64,
+    /// Bytes copied.
+    pub copied_bytes: u64,
+}
+
 /// What a preload did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct PreloadReport {

@@ -45,7 +45,7 @@ pub struct ShardWriter {
     pub(crate) forgetting: Option<Listing>,
     /// Topics the shard had before this opening.
     stored_topics: usize,
-    /// What it touched of the cold part of the log since the last commit.
+    /// Pages to drop at the next commit.
     cold: ColdPages,
     /// Held for its locks.
     _locks: [File; 2],
@@ -148,8 +148,8 @@ impl ShardWriter {
         self.coder.is_learning()
     }
 
-    /// Adds a data point to the batch and says what it is to its key. Reads see it after `commit`. Waits for the disk
-    /// where it has to look at what the key has and that is not held in memory.
+    /// Adds a data point to the batch and says what it is to its key. Reads see it after `commit`. Waits for the disk if
+    /// it must look at an older record that is not in memory.
     ///
     /// # Errors
     /// `Invalid`, `UnknownTopic` and `Collision` are for the caller to settle and change nothing; `Damaged` if what the key
@@ -328,7 +328,6 @@ impl ShardWriter {
         number.ok_or(WriteError::Invalid("the shard has records of 254 views already; no more fit"))
     }
 
-    /// What it may look at: everything, if need be on the disk.
     fn reach<'g>(&'g self, guard: &'g Guard) -> Reach<'g> {
         Reach::new(&self.shard, Some(&self.cold), guard)
     }

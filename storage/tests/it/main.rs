@@ -2,6 +2,7 @@
 
 mod bad_files;
 mod basics;
+mod checkpoint;
 mod coding;
 mod inspection;
 mod memory;
