@@ -22,6 +22,8 @@ pub(super) struct Page {
     mores: Box<[More]>,
     mains_used: AtomicU8,
     mores_used: AtomicU8,
+    /// Not 0 once a slot was taken out: some entities may have none.
+    thinned: AtomicU8,
     /// Hash bits all its keys share, besides those of the region.
     pub depth: u8,
 }
@@ -57,6 +59,7 @@ impl Page {
             mores: (0..lines.mores).map(|_| More::default()).collect(),
             mains_used: AtomicU8::new(0),
             mores_used: AtomicU8::new(0),
+            thinned: AtomicU8::new(0),
             depth,
         }
     }
@@ -150,22 +153,35 @@ impl Page {
         lines.map(|main| Row { page: self, main })
     }
 
-    /// Lines its entities would need on another page.
-    pub fn needs(&self, belongs: impl Fn(Key) -> bool) -> Lines {
+    /// Lines its entities need on another page.
+    pub fn needs(&self) -> Lines {
+        if self.thinned.load(Relaxed) == 0 {
+            let (mains, mores) = (self.mains_used.load(Relaxed), self.mores_used.load(Relaxed));
+            return Lines { mains: mains.into(), mores: mores.into() };
+        }
+        self.needs_of(|_| true)
+    }
+
+    /// Lines that some of its entities need on another page.
+    pub fn needs_of(&self, belongs: impl Fn(Key) -> bool) -> Lines {
         let mut needs = Lines::default();
-        for row in self.rows().filter(|row| row.is_live() && belongs(row.key())) {
+        for row in self.live_rows().filter(|row| belongs(row.key())) {
             needs.mains += 1;
             needs.mores += row.lines().count() - 1;
         }
         needs
     }
 
+    /// Its entities that have a slot.
+    fn live_rows(&self) -> impl Iterator<Item = Row<'_>> {
+        let all = self.thinned.load(Relaxed) == 0;
+        self.rows().filter(move |row| all || row.is_live())
+    }
+
     /// A page with those of its entities that belong on it, which must have room there.
     pub fn rebuilt(&self, depth: u8, lines: Lines, belongs: impl Fn(Key) -> bool) -> Page {
         let page = Page::new(depth, lines);
-        for row in self.rows().filter(|row| row.is_live() && belongs(row.key())) {
-            page.copy(row);
-        }
+        self.live_rows().filter(|row| belongs(row.key())).for_each(|row| page.copy(row));
         page
     }
 
@@ -224,6 +240,7 @@ impl<'p> Row<'p> {
         let slot = slot.filter(|slot| slot.load(Relaxed) == old.0);
         if let Some(slot) = slot {
             slot.store(Slot::NONE.0, Release);
+            self.page.thinned.store(1, Relaxed);
         }
         slot.is_some()
     }

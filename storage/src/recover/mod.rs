@@ -304,6 +304,7 @@ impl Recovered {
             std::fs::remove_file(&path).map_err(OpenError::io(&path))?;
         }
         let segments = Segments { list: self.segments };
+        self.index.trim();
         segments.count_live(&self.index);
         Ok(Repaired { index: self.index, segments, active: self.active, last: self.last })
     }
