@@ -22,6 +22,7 @@ mod expire;
 mod failures;
 mod history;
 mod index;
+mod index_file;
 pub mod inspect;
 mod layout;
 mod log;
@@ -44,7 +45,7 @@ pub use open::open;
 pub use read::{History, Pinned, ShardReader, Version};
 pub use sync::SyncGroup;
 pub use types::{
-    AppliedOffset, DurableOffset, ExpireReport, HistoryRange, Keep, Kind, Options, Outcome, Put,
+    AppliedOffset, DurableOffset, ExpireReport, HistoryRange, Keep, Kind, OpenReport, Options, Outcome, Put,
     ShardIdentity, Stats, SyncPolicy, TopicIndex, TopicLog, VersionKey, ViewPolicy,
 };
 pub use write::ShardWriter;

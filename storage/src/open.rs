@@ -46,8 +46,9 @@ pub fn open(
     coding::clear(dir);
     let loaded = Codecs::load(dir, Owner { shard: manifest.shard.into_bytes(), stream: 0 })?;
     let coder = Coder::new(&loaded, manifest.last_codec, options.codec_samples);
-    let recover::Repaired { index, segments, active, last } = recovered;
-    let shard = Arc::new(Shard::new(dir.to_path_buf(), &manifest, index, loaded.codecs, segments, &last));
+    let recover::Repaired { index, segments, active, last, report } = recovered;
+    let (path, codecs) = (dir.to_path_buf(), loaded.codecs);
+    let shard = Arc::new(Shard::new(path, &manifest, index, codecs, segments, &last, report));
     let reader = ShardReader { shard: shard.clone() };
     let (options, sync) = (options.clone(), sync.clone());
     let views = &identity.views;

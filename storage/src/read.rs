@@ -18,7 +18,7 @@ use crate::index::{Key, Slot};
 use crate::log::segment::Record;
 use crate::shard::Shard;
 use crate::types::{
-    AppliedOffset, DurableOffset, HistoryRange, Kind, Stats, TopicIndex, TopicLog, VersionKey,
+    AppliedOffset, DurableOffset, HistoryRange, Kind, OpenReport, Stats, TopicIndex, TopicLog, VersionKey,
 };
 
 /// Reads a shard. Clones are cheap; they outlive the writer.
@@ -57,6 +57,11 @@ impl ShardReader {
     /// Sizes.
     pub fn stats(&self) -> Stats {
         self.shard.stats(&crossbeam_epoch::pin())
+    }
+
+    /// What its opening found.
+    pub fn open_report(&self) -> &OpenReport {
+        &self.shard.opened
     }
 
     /// Why the shard stopped, if it did. It still serves reads.

@@ -19,7 +19,7 @@ use crate::manifest::Manifest;
 use crate::map::EpochCell;
 use crate::planted;
 use crate::sync::Unsynced;
-use crate::types::{Stats, TopicIndex, TopicLog, VersionKey};
+use crate::types::{OpenReport, Stats, TopicIndex, TopicLog, VersionKey};
 use crate::worker::Errands;
 
 /// The shared part of a shard.
@@ -35,6 +35,9 @@ pub(crate) struct Shard {
     pub segments: EpochCell<Segments>,
     pub applied: Positions,
     pub durable: Positions,
+    /// The last frame whose slots are all in the index, and the last of which some may be: the writer is at it.
+    pub applied_sequence: AtomicU64,
+    pub begun_sequence: AtomicU64,
     /// The last frame that is synced, and the segment it is in.
     pub durable_sequence: AtomicU64,
     pub durable_segment: AtomicU32,
@@ -42,6 +45,8 @@ pub(crate) struct Shard {
     /// Held during a sync: syncs of a shard come one after the other.
     pub sync_turn: parking_lot::Mutex<()>,
     pub poison: Poison,
+    /// What its opening found.
+    pub opened: OpenReport,
     /// What other threads do in its directory.
     pub errands: Arc<Errands>,
     pub faults: Faults,
@@ -73,6 +78,7 @@ impl Shard {
         codecs: Codecs,
         segments: Segments,
         last: &Last,
+        opened: OpenReport,
     ) -> Shard {
         let topics = manifest.topic_logs();
         Shard {
@@ -84,11 +90,14 @@ impl Shard {
             segments: EpochCell::new(segments),
             applied: Positions::new(&last.positions),
             durable: Positions::new(&last.positions),
+            applied_sequence: AtomicU64::new(last.sequence),
+            begun_sequence: AtomicU64::new(last.sequence),
             durable_sequence: AtomicU64::new(last.sequence),
             durable_segment: AtomicU32::new(last.segment),
             unsynced: parking_lot::Mutex::new(Unsynced::new(topics.len())),
             sync_turn: parking_lot::Mutex::new(()),
             poison: Poison::default(),
+            opened,
             errands: Arc::default(),
             faults: Faults::default(),
             topics,

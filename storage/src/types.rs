@@ -82,11 +82,18 @@ pub struct Options {
     pub allowed_lateness_ms: i64,
     /// Payloads of a view after which its coding is learned for the first time; 0: payloads are stored as they come.
     pub codec_samples: u32,
+    /// Bytes of log after which the index is written to a checkpoint, so that an opening need not read older footers.
+    pub checkpoint_bytes: u64,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { segment_bytes: 256 << 20, allowed_lateness_ms: 3_600_000, codec_samples: 256 }
+        Options {
+            segment_bytes: 256 << 20,
+            allowed_lateness_ms: 3_600_000,
+            codec_samples: 256,
+            checkpoint_bytes: 1 << 30,
+        }
     }
 }
 
@@ -187,6 +194,17 @@ pub struct Stats {
     pub index_bytes: u64,
     /// Segment files.
     pub segments: u64,
+}
+
+/// What an opening found, for people to read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OpenReport {
+    /// Last frame of the index checkpoint that was loaded; 0 without one.
+    pub checkpoint_sequence: u64,
+    /// Records read from footers and frames to make the index.
+    pub replayed: u64,
+    /// Index checkpoints that were of no use: file, and why. No loss: footers say the same.
+    pub ignored: Vec<String>,
 }
 
 /// What an expiry removed.

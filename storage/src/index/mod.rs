@@ -10,6 +10,7 @@
 //! billion entities of one shard the odds that any two share them are 1 in 40 million. If two do, reads of the one
 //! whose record is not the newest find nothing, and puts to a `Full` view are refused.
 
+mod image;
 mod line;
 mod page;
 mod replay;
@@ -18,6 +19,7 @@ mod views;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crossbeam_epoch::Guard;
+pub(crate) use image::Builder;
 use page::{Lines, MOST_ENTITIES, MOST_MORES, Page, Row};
 pub(crate) use replay::Logged;
 pub(crate) use views::Dense;
@@ -63,12 +65,6 @@ pub(crate) struct Index {
 }
 
 const REGION_BITS: u32 = 4;
-/// Lines a page may have of a kind. With 64 bytes each these are sizes that jemalloc has, so nothing is lost to rounding.
-const SIZES: [usize; 28] = [
-    0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192,
-    224,
-];
-
 impl Key {
     #[inline]
     pub fn new(entity_hash: u128) -> Key {
@@ -147,14 +143,19 @@ impl Coarse {
 
 impl Index {
     pub fn new() -> Index {
-        let guard = &crossbeam_epoch::pin();
         let region = |_| EpochTable::new(0, [(1, Page::new(0, Lines::default()))]);
-        let regions: Box<[_]> = (0..1 << REGION_BITS).map(region).collect();
-        let page = Page::bytes_of(Lines::default());
-        let each = |region: &EpochTable<Page>| size_of_val(region) + region.heap_bytes(guard) + page;
-        let bytes = size_of::<Index>() + size_of::<Views>() + regions.iter().map(each).sum::<usize>();
-        let (keys, bytes) = (AtomicU64::new(0), AtomicU64::new(bytes as u64));
-        let (views, filling) = (EpochCell::new(Views::default()), AtomicBool::new(true));
+        Index::of((0..1 << REGION_BITS).map(region).collect(), Views::default(), 0)
+    }
+
+    fn of(regions: Box<[EpochTable<Page>]>, views: Views, keys: u64) -> Index {
+        let guard = &crossbeam_epoch::pin();
+        let mut bytes = size_of::<Index>() + size_of::<Views>() + views.heap_bytes();
+        for region in &regions {
+            bytes += size_of_val(region) + region.heap_bytes(guard);
+            region.for_each(guard, |_, page| bytes += Page::bytes_of(page.lines()));
+        }
+        let (views, filling) = (EpochCell::new(views), AtomicBool::new(true));
+        let (keys, bytes) = (AtomicU64::new(keys), AtomicU64::new(bytes as u64));
         Index { regions, views, keys, bytes, filling }
     }
 
@@ -164,7 +165,11 @@ impl Index {
         let mut guard = crossbeam_epoch::pin();
         for region in &self.regions {
             let mut hashes = Vec::new();
-            region.for_each(&guard, |hash, _| hashes.push(hash));
+            region.for_each(&guard, |hash, page| {
+                if page.lines() != page.needs().allocated() {
+                    hashes.push(hash);
+                }
+            });
             for hash in hashes {
                 self.remake(region, hash, Lines::default(), &guard);
                 guard.repin();
@@ -283,12 +288,11 @@ impl Index {
 
     /// The lines to allocate for a need.
     fn allocated(&self, needs: Lines) -> Lines {
-        let size = |lines| SIZES.into_iter().find(|size| *size >= lines).unwrap_or(MOST_MORES);
         if self.filling.load(Ordering::Relaxed) && needs.mains > MOST_ENTITIES / 4 {
-            let mores = (needs.mores * MOST_ENTITIES).div_ceil(needs.mains);
-            return Lines { mains: MOST_ENTITIES, mores: size(mores.min(MOST_MORES)) };
+            let mores = (needs.mores * MOST_ENTITIES).div_ceil(needs.mains).min(MOST_MORES);
+            return Lines { mains: MOST_ENTITIES, mores }.allocated();
         }
-        Lines { mains: size(needs.mains), mores: size(needs.mores) }
+        needs.allocated()
     }
 }
 

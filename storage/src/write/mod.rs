@@ -14,6 +14,7 @@ use crate::chain::Chain;
 use crate::coding::{Coder, Fit, Stored, stored};
 use crate::error::{OpenError, ReadError, WriteError};
 use crate::index::{Dense, Key, Slot};
+use crate::index_file::Checkpoints;
 use crate::log::frame::Position;
 use crate::manifest::Manifest;
 use crate::planted;
@@ -39,6 +40,7 @@ pub struct ShardWriter {
     coder: Coder,
     /// How the data points of a view are kept, by its id.
     keeps: Vec<Option<Keep>>,
+    checkpoints: Checkpoints,
     sync: SyncGroup,
     /// Topics the shard had before this opening.
     stored_topics: usize,
@@ -62,6 +64,7 @@ impl ShardWriter {
     ) -> ShardWriter {
         sync.register(&shard);
         let batch = Batch::new(shard.topics.len());
+        let checkpoints = Checkpoints::of(&shard.dir);
         let mut writer = ShardWriter {
             shard,
             manifest,
@@ -71,6 +74,7 @@ impl ShardWriter {
             batch,
             coder,
             keeps: Vec::new(),
+            checkpoints,
             sync,
             stored_topics,
             _locks: locks,
@@ -207,14 +211,17 @@ impl ShardWriter {
         crate::sync::sync(&self.shard)
     }
 
-    /// Commits, syncs, notes in the MANIFEST that all is synced, and lets go of the directory.
+    /// Commits, syncs, notes in the MANIFEST that all is synced, writes an index checkpoint, and lets go of the directory.
     ///
     /// # Errors
     /// As of `commit` and `sync_now`; the directory is let go of all the same.
     pub fn close(mut self) -> Result<(), WriteError> {
         self.commit()?;
         self.sync_now()?;
-        self.store_manifest(|_| ())
+        self.store_manifest(|_| ())?;
+        self.shard.errands.stop();
+        self.checkpoints.finish(&self.shard);
+        Ok(())
     }
 
     /// Bytes of the batch.
