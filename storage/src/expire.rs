@@ -1,59 +1,87 @@
 //! Takes away the oldest segments once nothing in them can be read any more, without rewriting a byte. Called by the
-//! writer. Only ever from the front: a version points at older ones, so what it replaced never outlives it and
-//! cannot come back.
+//! writer, a little at a time. Only ever from the front: a version points at older ones, so what it replaced never
+//! outlives it and cannot come back.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crossbeam_epoch::Guard;
-
 use crate::error::WriteError;
 use crate::index::{Key, Slot};
-use crate::log::footer::Footer;
+use crate::keeper;
+use crate::listing::Listing;
+use crate::log::footer::Entry;
 use crate::log::segment::{Segment, Segments};
 use crate::record::Location;
 use crate::types::ExpireReport;
 use crate::write::ShardWriter;
 
+/// Records looked at in one call: a millisecond or so.
+const SLICE: usize = 4096;
+
 /// Removes what `ShardWriter::expire` says.
 pub(crate) fn expire(writer: &mut ShardWriter, now_ms: i64) -> Result<ExpireReport, WriteError> {
     // Afterwards the batch would not find the keys it was compared with.
     writer.commit()?;
-    let expired = expired(writer, now_ms);
-    let Some(last) = expired.last() else { return Ok(ExpireReport::default()) };
-    // First the MANIFEST: from then on the files may be missing, and an opening removes what is left of them.
-    let first = last.number + 1;
-    writer.store_manifest(|manifest| manifest.first_segment = first)?;
-    let guard = &crossbeam_epoch::pin();
-    let keys = expired.iter().map(|segment| forget(writer, segment, guard)).sum();
-    writer.change_segments(|segments| segments.list.retain(|segment| segment.number >= first));
-    let mut report = ExpireReport { segments: expired.len() as u64, bytes: 0, keys };
-    for segment in &expired {
-        // Already gone, or removed at the next opening: either is fine.
-        let _ = std::fs::remove_file(&segment.path);
+    let (mut report, mut left) = (ExpireReport::default(), SLICE);
+    while let Some(mut listing) = expired(writer, now_ms) {
+        let segment = listing.segment.clone();
+        if let Some(entries) = listing.take(left) {
+            left -= entries.len();
+            report.keys += forget(writer, &segment, entries);
+        }
+        if !listing.is_done() {
+            writer.forgetting = Some(listing);
+            report.more = true;
+            break;
+        }
+        report.segments += 1;
         report.bytes += segment.capacity();
+        writer.leave(segment);
     }
+    writer.see_off();
     Ok(report)
 }
 
-/// The segments that may go: sealed, wholly expired by both clocks, and followed by a synced frame, since every frame
-/// holds all positions and the last synced one must never be lost.
-fn expired(writer: &ShardWriter, now_ms: i64) -> Vec<Arc<Segment>> {
+/// The oldest segment if it may go: sealed, wholly expired by both clocks, and followed by a synced frame, since every
+/// frame holds all positions and the last synced one must never be lost.
+fn expired(writer: &mut ShardWriter, now_ms: i64) -> Option<Listing> {
+    if let Some(listing) = writer.forgetting.take() {
+        return Some(listing);
+    }
     let ingested_ms = writer.last.positions.iter().map(|position| position.ingest_time_ms).max();
     let now_ms = now_ms.min(ingested_ms.unwrap_or(0));
-    let synced = writer.shard.durable_segment.load(Ordering::Acquire);
-    let gone = |segment: &&Arc<Segment>| {
-        let expiry_ms = segment.max_expiry_ms.load(Ordering::Relaxed);
-        segment.number < synced && expiry_ms.saturating_add(writer.options.allowed_lateness_ms) <= now_ms
-    };
     let guard = &crossbeam_epoch::pin();
-    writer.shard.segments.load(guard).list.iter().take_while(gone).cloned().collect()
+    let oldest = writer.shard.segments.load(guard).list.first()?;
+    let expiry_ms = oldest.max_expiry_ms.load(Ordering::Relaxed);
+    let gone = expiry_ms.saturating_add(writer.options.allowed_lateness_ms) <= now_ms;
+    (gone && writer.is_settled(oldest)).then(|| Listing::of(oldest.clone(), &writer.shard, &writer.sync))
 }
 
-/// Takes the keys whose current version is in a segment out of the index; returns how many.
-fn forget(writer: &ShardWriter, segment: &Segment, guard: &Guard) -> u64 {
-    // A key that is not forgotten leads to a segment that is gone, which reads and writes take for no key.
-    let Some(entries) = Footer::of(segment).and_then(|footer| footer.entries()) else { return 0 };
+impl ShardWriter {
+    /// Whether a segment will never be written to again and a later one has a frame that is synced.
+    pub(crate) fn is_settled(&self, segment: &Segment) -> bool {
+        segment.number < self.shard.durable_segment.load(Ordering::Acquire)
+            && !segment.sealing.load(Ordering::Acquire)
+    }
+
+    /// Takes a segment from the readers. Nothing in the index leads to it.
+    pub(crate) fn leave(&self, segment: Arc<Segment>) {
+        self.change_segments(|segments| segments.retain(|other| other.number != segment.number));
+        self.shard.leaving.lock().push(segment.clone());
+        self.sync.background(move || keeper::give_back(segment));
+    }
+
+    /// Has the files unlinked of segments that left, now or before when there was no room for another MANIFEST.
+    pub(crate) fn see_off(&self) {
+        if !self.shard.leaving.lock().is_empty() {
+            self.sync.keep(&self.shard, keeper::remove_leaving);
+        }
+    }
+}
+
+/// Takes the keys whose current version is one of a segment's records out of the index; returns how many.
+fn forget(writer: &ShardWriter, segment: &Segment, entries: &[Entry]) -> u64 {
+    let guard = &crossbeam_epoch::pin();
     let (index, segments) = (&writer.shard.index, writer.shard.segments.load(guard));
     let mut count = 0;
     for entry in entries {

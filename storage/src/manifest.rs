@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::disk;
 use crate::error::OpenError;
 use crate::layout::checksum;
+use crate::log::segment::SegmentHeader;
 use crate::types::{ShardIdentity, TopicLog, ViewPolicy};
 
 /// Name of the file.
@@ -33,6 +34,9 @@ pub(crate) struct Manifest {
     pub first_segment: u32,
     /// The newest segment that must exist; 0 before the first commit.
     pub last_segment: u32,
+    /// Segments between these two that are gone, ascending and apart.
+    #[serde(default)]
+    pub removed: Vec<Hole>,
     /// Segments after `last_segment` up to this one were given up at an opening: they held nothing that was synced.
     pub discarded_segment: u32,
     /// Frames up to this one were synced when this was written.
@@ -40,6 +44,18 @@ pub(crate) struct Manifest {
     /// Records may use codec generations up to this number.
     #[serde(default)]
     pub last_codec: u32,
+}
+
+/// Neighbouring segments that are gone while older ones are there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Hole {
+    pub from: u32,
+    /// The last one.
+    pub to: u32,
+    /// Where the segment before must end, from the header of the first that had frames: sequence and `head_sum`. The
+    /// sequence is 0 if none had any; then the segments around follow each other.
+    pub first_sequence: u64,
+    pub previous: u64,
 }
 
 /// A topic in the MANIFEST.
@@ -78,6 +94,7 @@ impl Manifest {
             views: identity.views.iter().map(|(id, view)| (*id, view.description.clone())).collect(),
             first_segment: 1,
             last_segment: 0,
+            removed: Vec::new(),
             discarded_segment: 0,
             durable_sequence: 0,
             last_codec: 0,
@@ -182,6 +199,37 @@ impl Manifest {
             stored: stored.clone(),
             now: now.to_owned(),
         })
+    }
+
+    /// Numbers of the segments that must exist, ascending.
+    pub fn segments(&self) -> impl Iterator<Item = u32> {
+        let gone = |number| self.removed.iter().any(|hole| (hole.from..=hole.to).contains(&number));
+        (self.first_segment..=self.last_segment).filter(move |number| !gone(*number))
+    }
+
+    /// What is gone just before a segment.
+    pub fn hole_before(&self, number: u32) -> Option<&Hole> {
+        self.removed.iter().find(|hole| hole.to + 1 == number)
+    }
+
+    /// Takes a segment out of those that must exist.
+    pub fn remove(&mut self, segment: &SegmentHeader) {
+        let SegmentHeader { number, first_sequence, previous, .. } = *segment;
+        let at = self.removed.partition_point(|hole| hole.from < number);
+        self.removed.insert(at, Hole { from: number, to: number, first_sequence, previous });
+        self.removed.dedup_by(|next, hole| {
+            let meets = next.from == hole.to + 1;
+            if meets {
+                hole.to = next.to;
+                if hole.first_sequence == 0 {
+                    (hole.first_sequence, hole.previous) = (next.first_sequence, next.previous);
+                }
+            }
+            meets
+        });
+        if self.removed.first().is_some_and(|hole| hole.from == self.first_segment) {
+            self.first_segment = self.removed.remove(0).to + 1;
+        }
     }
 
     /// Its topics as the API names them.

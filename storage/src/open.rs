@@ -48,12 +48,11 @@ pub fn open(
     let coder = Coder::new(&loaded, manifest.last_codec, options.codec_samples);
     let recover::Repaired { index, segments, active, last, report } = recovered;
     let (path, codecs) = (dir.to_path_buf(), loaded.codecs);
-    let shard = Arc::new(Shard::new(path, &manifest, index, codecs, segments, &last, report));
+    let shard = Arc::new(Shard::new(path, manifest, index, codecs, segments, &last, report));
     let reader = ShardReader { shard: shard.clone() };
     let (options, sync) = (options.clone(), sync.clone());
     let views = &identity.views;
-    let writer =
-        ShardWriter::new(shard, manifest, options, active, last, coder, sync, locks, stored_topics, views);
+    let writer = ShardWriter::new(shard, options, active, last, coder, sync, locks, stored_topics, views);
     Ok((writer, reader))
 }
 

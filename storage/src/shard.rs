@@ -13,8 +13,9 @@ use crate::coding::Codecs;
 use crate::disk::Faults;
 use crate::error::WriteError;
 use crate::index::Index;
+use crate::keeper::NextSegment;
 use crate::log::frame::Position;
-use crate::log::segment::Segments;
+use crate::log::segment::{Segment, Segments};
 use crate::manifest::Manifest;
 use crate::map::EpochCell;
 use crate::planted;
@@ -49,6 +50,12 @@ pub(crate) struct Shard {
     pub opened: OpenReport,
     /// What other threads do in its directory.
     pub errands: Arc<Errands>,
+    /// As it is stored; locked while it is replaced.
+    pub manifest: parking_lot::Mutex<Manifest>,
+    /// The segment after the active one.
+    pub next: NextSegment,
+    /// Segments that are out of the index and to be unlinked.
+    pub leaving: parking_lot::Mutex<Vec<Arc<Segment>>>,
     pub faults: Faults,
 }
 
@@ -73,7 +80,7 @@ impl Shard {
     /// A shard as recovery found it.
     pub fn new(
         dir: PathBuf,
-        manifest: &Manifest,
+        manifest: Manifest,
         index: Index,
         codecs: Codecs,
         segments: Segments,
@@ -99,6 +106,9 @@ impl Shard {
             poison: Poison::default(),
             opened,
             errands: Arc::default(),
+            manifest: parking_lot::Mutex::new(manifest),
+            next: NextSegment::default(),
+            leaving: parking_lot::Mutex::default(),
             faults: Faults::default(),
             topics,
         }

@@ -1,6 +1,6 @@
 //! Group sync: one thread makes the commits of many shards last, by bytes or by time, without holding their writers.
 //! A sync that fails stops its shard for good and is never tried again: the kernel reports a lost page only once.
-//! Beside it a group has a thread for long jobs, which must not hold up the syncs either.
+//! Beside it a group has a thread that keeps the shards' files, and one for long jobs, which must hold up neither.
 
 use std::fmt;
 use std::io;
@@ -29,6 +29,7 @@ pub struct SyncGroup {
 /// Ends the threads when the last of their users is gone.
 struct Owner {
     group: Arc<Group>,
+    keeper: Worker,
     background: Worker,
 }
 
@@ -65,10 +66,23 @@ impl SyncGroup {
     /// If the system has no thread to give.
     pub fn spawn(name: &str, policy: SyncPolicy) -> io::Result<SyncGroup> {
         let group = Arc::new(Group { policy, state: Mutex::default(), wake: Condvar::new() });
+        let keeper = Worker::spawn(format!("{name}-keep"))?;
         let background = Worker::spawn(format!("{name}-slow"))?;
         let for_thread = group.clone();
         std::thread::Builder::new().name(name.to_owned()).spawn(move || for_thread.run())?;
-        Ok(SyncGroup { owner: Arc::new(Owner { group, background }) })
+        Ok(SyncGroup { owner: Arc::new(Owner { group, keeper, background }) })
+    }
+
+    /// Does a job on the files of a shard, after those given before. Its writer waits for it before it lets go of the
+    /// directory; if it is leaving already, the job is not done.
+    pub(crate) fn keep(&self, shard: &Arc<Shard>, job: impl FnOnce(&Shard) + Send + 'static) {
+        if let Some(errand) = shard.errands.begin() {
+            let shard = shard.clone();
+            self.owner.keeper.run(move || {
+                let _errand = errand;
+                job(&shard);
+            });
+        }
     }
 
     /// Does a job that may take long (seconds) on a thread of its own, after those given before. It may be dropped

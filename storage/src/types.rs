@@ -210,12 +210,14 @@ pub struct OpenReport {
 /// What an expiry removed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ExpireReport {
-    /// Segment files unlinked.
+    /// Segments that left; their files are unlinked a little later.
     pub segments: u64,
-    /// Bytes of disk given back.
+    /// Bytes of disk given back with them.
     pub bytes: u64,
     /// Keys that left the index with them.
     pub keys: u64,
+    /// Another call would go on: there is more to do, or it waits for a footer to be read.
+    pub more: bool,
 }
 
 impl Put<'_> {

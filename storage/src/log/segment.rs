@@ -4,8 +4,8 @@
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use crate::disk;
 use crate::error::{OpenError, ReadError};
@@ -53,6 +53,8 @@ pub(crate) struct Segment {
     file: File,
     /// Highest expiry of its records, for expiry; `i64::MIN` without records.
     pub max_expiry_ms: AtomicI64,
+    /// It is full and has no footer yet.
+    pub sealing: AtomicBool,
     /// Slots that lead here: its records that are the newest of their keys. Changed by the writer, at a commit.
     pub live: AtomicU32,
     /// Highest ingest time of its first frame, ms: what coarse event times of its slots count from.
@@ -85,9 +87,10 @@ pub(crate) fn numbers(dir: &Path) -> io::Result<Vec<u32>> {
 }
 
 impl SegmentHeader {
-    /// Of a new segment.
-    pub fn new(shard: [u8; 16], number: u32, capacity: u64, previous: u64, first_sequence: u64) -> Self {
+    /// Of a new segment that has no frame. No frame has the sequence 0, which says so.
+    pub fn unused(shard: [u8; 16], number: u32, capacity: u64) -> Self {
         let (magic, format, stream, reserved, sum) = (MAGIC, FORMAT, 0, [0; 60], 0);
+        let (previous, first_sequence) = (0, 0);
         SegmentHeader {
             magic,
             format,
@@ -100,6 +103,10 @@ impl SegmentHeader {
             reserved,
             sum,
         }
+    }
+
+    pub fn is_unused(&self) -> bool {
+        self.first_sequence == 0
     }
 
     fn sealed(mut self) -> [u8; Self::SIZE] {
@@ -145,6 +152,12 @@ impl Segment {
         Ok(Segment::of(path, header, map, file))
     }
 
+    /// Completes the header of an unused segment, now that the frame before its first is known.
+    pub fn begin(&mut self, previous: u64, first_sequence: u64) -> io::Result<()> {
+        (self.header.previous, self.header.first_sequence) = (previous, first_sequence);
+        self.write(&self.header.sealed(), 0)
+    }
+
     /// Opens an existing one; its length may be wrong, which the caller judges.
     pub fn open(path: &Path, write: bool) -> Result<Segment, OpenError> {
         let file = OpenOptions::new().read(true).write(write).open(path).map_err(OpenError::io(path))?;
@@ -166,6 +179,7 @@ impl Segment {
             map,
             file,
             max_expiry_ms: AtomicI64::new(i64::MIN),
+            sealing: AtomicBool::new(false),
             live: AtomicU32::new(0),
             base_ms: OnceLock::new(),
         }
@@ -291,27 +305,39 @@ impl<'g> Record<'g> {
 }
 
 /// The segments of a shard, oldest first, as readers see them at one moment.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Segments {
-    pub list: Vec<std::sync::Arc<Segment>>,
+    pub list: Vec<Arc<Segment>>,
+    /// Place in the list plus one, by number counted from the first; 0 for one that is gone.
+    places: Vec<u32>,
 }
 
 impl Segments {
+    /// Of the segments of a shard, oldest first.
+    pub fn new(list: Vec<Arc<Segment>>) -> Segments {
+        let first = list.first().map_or(0, |segment| segment.number);
+        let mut places = Vec::new();
+        for (place, segment) in list.iter().enumerate() {
+            places.resize((segment.number - first) as usize, 0);
+            places.push(place as u32 + 1);
+        }
+        Segments { list, places }
+    }
+
     /// Number of the oldest one.
     pub fn first(&self) -> u32 {
         self.list.first().map_or(u32::MAX, |segment| segment.number)
     }
 
     /// The segment a slot leads to; nothing if it is gone. Slots know segment numbers modulo 2^20, and there are never so
-    /// many: a slot of a segment that is gone comes out beyond the newest.
+    /// many: a slot of a segment older than all comes out beyond the newest.
     #[inline]
-    pub fn of_slot(&self, slot: Slot) -> Option<&std::sync::Arc<Segment>> {
+    pub fn of_slot(&self, slot: Slot) -> Option<&Arc<Segment>> {
         if slot == Slot::NONE {
             return None;
         }
-        let first = self.first();
-        let number = first + (slot.segment().wrapping_sub(first) & (Slot::SEGMENTS - 1));
-        self.list.get((number - first) as usize)
+        let place = slot.segment().wrapping_sub(self.first()) & (Slot::SEGMENTS - 1);
+        self.list.get((*self.places.get(place as usize)? as usize).checked_sub(1)?)
     }
 
     /// Asks for the first cache lines of the record a slot leads to: header, entity id and some payload.
@@ -330,25 +356,22 @@ impl Segments {
 
     /// Counts the slots that lead to each segment, from those an index has.
     pub fn count_live(&self, index: &Index) {
-        let mut live = vec![0; self.list.len()];
-        let first = self.first();
+        self.list.iter().for_each(|segment| segment.live.store(0, Ordering::Relaxed));
         index.for_each(&crossbeam_epoch::pin(), |slot| {
-            if let Some(segment) = self.of_slot(slot) {
-                live[(segment.number - first) as usize] += 1;
-            }
+            self.of_slot(slot).inspect(|segment| segment.count_live(1));
         });
-        self.list.iter().zip(live).for_each(|(segment, live)| segment.live.store(live, Ordering::Relaxed));
     }
 
-    /// The record at a location; nothing if there is none, or if its segment has expired.
+    /// The record at a location; nothing if there is none, or if its segment is gone.
     #[inline]
     pub fn record(&self, at: Location) -> Result<Option<Record<'_>>, ReadError> {
         if at.is_none() {
             return Ok(None);
         }
         let Some(index) = at.segment().checked_sub(self.first()) else { return Ok(None) };
-        match self.list.get(index as usize) {
-            Some(segment) => segment.record(at.byte()).map(Some),
+        match self.places.get(index as usize) {
+            Some(0) => Ok(None),
+            Some(place) => self.list[*place as usize - 1].record(at.byte()).map(Some),
             None => Err(self.beyond(at)),
         }
     }

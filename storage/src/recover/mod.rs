@@ -8,6 +8,7 @@
 //! The index comes from the newest checkpoint of it that is of use, and from the records of segments that are not wholly
 //! covered by that; see `index_file` for why this gives what the writer had.
 
+mod files;
 mod scan;
 
 use std::path::Path;
@@ -60,10 +61,11 @@ pub(crate) struct Repaired {
 
 /// Reads the log; changes nothing. `stored_topics` is how many topics the MANIFEST had before this opening.
 pub(crate) fn read(dir: &Path, manifest: &Manifest, stored_topics: usize) -> Result<Recovered, OpenError> {
-    let remove = unnamed(dir, manifest)?;
-    let named = manifest.first_segment..=manifest.last_segment;
-    let list = named.map(|number| open(dir, manifest, number)).collect::<Result<Vec<_>, _>>()?;
-    let (segments, mut ignored, mut useless) = (Segments { list }, Vec::new(), Vec::new());
+    let remove = files::unnamed(dir, manifest)?;
+    let named = manifest.segments();
+    let list = named.map(|number| files::open(dir, manifest, number)).collect::<Result<Vec<_>, _>>()?;
+    files::check_lengths(&list)?;
+    let (segments, mut ignored, mut useless) = (Segments::new(list), Vec::new(), Vec::new());
     let mut checkpoints = index_file::numbers(dir);
     let mut recovered = loop {
         let number = checkpoints.pop();
@@ -87,52 +89,6 @@ pub(crate) fn read(dir: &Path, manifest: &Manifest, stored_topics: usize) -> Res
     (recovered.report.ignored, recovered.useless) = (ignored, useless);
     recovered.remove.extend(remove);
     Ok(recovered)
-}
-
-/// Opens a segment the MANIFEST names, and checks that it is that one.
-fn open(dir: &Path, manifest: &Manifest, number: u32) -> Result<Arc<Segment>, OpenError> {
-    let path = segment::path(dir, number);
-    if !path.exists() {
-        let (first, last) = (manifest.first_segment, manifest.last_segment);
-        let detail = format!("the file is missing; the MANIFEST names segments {first} to {last}");
-        return Err(OpenError::corrupt(&path, 0, detail));
-    }
-    let segment = Segment::open(&path, true)?;
-    if segment.shard != manifest.shard.into_bytes() {
-        let id = uuid::Uuid::from_bytes(segment.shard);
-        let detail = format!("it belongs to shard {}, not to {}", id.simple(), manifest.shard.simple());
-        return Err(OpenError::corrupt(&path, 0, detail));
-    }
-    if segment.number != number {
-        let detail = format!("it is segment {} under another name: files were swapped", segment.number);
-        return Err(OpenError::corrupt(&path, 0, detail));
-    }
-    if segment.map.len() > segment.capacity() {
-        let detail = format!("the file goes on after its {} bytes: it was extended", segment.capacity());
-        return Err(OpenError::corrupt(&path, segment.capacity(), detail));
-    }
-    if segment.map.len() < segment.capacity() && number < manifest.last_segment {
-        let (bytes, capacity) = (segment.map.len(), segment.capacity());
-        let detail = format!("the file ends here instead of at byte {capacity}: it was truncated");
-        return Err(OpenError::corrupt(&path, bytes, detail));
-    }
-    Ok(Arc::new(segment))
-}
-
-/// Segment files the MANIFEST does not name. Older ones have expired. Newer ones were begun when a crash came, and
-/// have no frame; one that has says that the MANIFEST is not the newest.
-fn unnamed(dir: &Path, manifest: &Manifest) -> Result<Vec<u32>, OpenError> {
-    let mut numbers = segment::numbers(dir).map_err(OpenError::io(dir))?;
-    numbers.retain(|number| !(manifest.first_segment..=manifest.last_segment).contains(number));
-    let newest = manifest.last_segment.max(manifest.discarded_segment);
-    for number in numbers.iter().filter(|number| **number > newest) {
-        let path = segment::path(dir, *number);
-        if scan::has_frame(&path) {
-            let detail = format!("the MANIFEST ends at segment {}: it is an old copy", manifest.last_segment);
-            return Err(OpenError::corrupt(&path, FRAMES_AT, detail));
-        }
-    }
-    Ok(numbers)
 }
 
 impl Recovered {
@@ -173,6 +129,14 @@ impl Recovered {
     fn take(&mut self, segment: Arc<Segment>, manifest: &Manifest) -> Result<bool, OpenError> {
         let first = self.segments.is_empty();
         if first {
+            (self.last.sequence, self.last.sum) =
+                (segment.header.first_sequence.saturating_sub(1), segment.header.previous);
+        }
+        if let Some(hole) = manifest.hole_before(segment.number).filter(|hole| hole.first_sequence > 0) {
+            if (hole.previous, hole.first_sequence) != (self.last.sum, self.last.sequence + 1) {
+                return Ok(false);
+            }
+            // What is gone was synced as a whole, and so was a frame after it: here the log goes on.
             (self.last.sequence, self.last.sum) =
                 (segment.header.first_sequence.saturating_sub(1), segment.header.previous);
         }
@@ -359,7 +323,7 @@ impl Recovered {
         for path in segments.chain(checkpoints) {
             std::fs::remove_file(&path).map_err(OpenError::io(&path))?;
         }
-        let segments = Segments { list: self.segments };
+        let segments = Segments::new(self.segments);
         self.index.trim();
         segments.count_live(&self.index);
         let (index, report) = (self.index, self.report);

@@ -2,18 +2,17 @@
 //! belong here. The order of steps is what makes a crash harmless; each step says why it stands where it stands.
 
 use std::io;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::ShardWriter;
-use crate::disk::{self, Operation};
+use crate::disk::Operation;
 use crate::error::WriteError;
+use crate::keeper;
 use crate::layout::aligned;
 use crate::log::footer::{self, Entry, Summary};
 use crate::log::frame::{self, FrameHeader, Position};
-use crate::log::segment::{self, FRAMES_AT, Segment, SegmentHeader, Segments};
-use crate::manifest::Manifest;
+use crate::log::segment::{FRAMES_AT, Segment, Segments};
 use crate::planted;
 use crate::record::Location;
 
@@ -112,12 +111,18 @@ impl ShardWriter {
         active.positions.copy_from_slice(&self.last.positions);
         (self.last.sequence, self.last.sum) = (sequence, sum);
         self.last.segment = active.segment.number;
+        let half = active.segment.capacity() / 2;
+        let half_full = active.tail >= half && active.tail - bytes < half;
         self.shard.applied.publish(self.last.positions.iter().map(|position| position.offset));
         self.sync.committed(&self.shard, &active.segment, bytes, sequence, &self.last.positions);
         self.batch.clear();
         let every = self.options.checkpoint_bytes;
         if let Some(job) = self.checkpoints.committed(&self.shard, bytes, every) {
             self.sync.background(job);
+        }
+        if half_full {
+            // Early enough for a burst; a shard that hardly grows has no file it does not need.
+            keeper::prepare(&self.shard, &self.sync, self.segment_bytes());
         }
     }
 
@@ -129,81 +134,38 @@ impl ShardWriter {
             return Ok(());
         }
         let least = FRAMES_AT + bytes + footer::bytes(records, topics);
-        let wished = self.options.segment_bytes.clamp(LEAST_SEGMENT, MOST_SEGMENT);
-        self.begin_segment(wished.max(least).next_multiple_of(PAGE))
+        self.begin_segment(self.segment_bytes(), least.next_multiple_of(PAGE))
     }
 
-    /// The new file is complete and synced before the MANIFEST names it, and named before a frame goes there: a crash
-    /// leaves a file that nobody names, which the next opening removes, or a named one that is empty.
-    fn begin_segment(&mut self, capacity: u64) -> Result<(), WriteError> {
-        let number = self.manifest.last_segment + 1;
-        if number > Location::MAX_SEGMENT {
-            return Err(WriteError::Invalid("the shard has used up its segment numbers; rebuild it"));
-        }
-        let header =
-            SegmentHeader::new(self.shard.id, number, capacity, self.last.sum, self.last.sequence + 1);
-        let made = self.shard.faults.check(Operation::Allocate);
-        let made = made.and_then(|()| Segment::create(&self.shard.dir, header));
-        let segment = Arc::new(made.map_err(|error| self.not_made(number, error))?);
-        self.store_manifest(|manifest| (manifest.last_segment, manifest.discarded_segment) = (number, 0))?;
-        let sealed = self.active.replace(Active::new(segment.clone(), self.shard.topics.len()));
-        if let Some(sealed) = sealed {
-            self.seal(&sealed)?;
-        }
-        self.change_segments(|segments| segments.list.push(segment));
-        Ok(())
+    fn segment_bytes(&self) -> u64 {
+        self.options.segment_bytes.clamp(LEAST_SEGMENT, MOST_SEGMENT).next_multiple_of(PAGE)
     }
 
-    /// Cleans up after a segment that could not be made.
-    fn not_made(&self, number: u32, error: io::Error) -> WriteError {
-        let path = segment::path(&self.shard.dir, number);
-        // It may not have come to be; if it stays, the next opening removes it.
-        let _ = std::fs::remove_file(&path);
-        refusal(self, "making a segment", &path, error)
-    }
-
-    /// Writes the footer of a full segment. Readers do not need it, so it need not be synced before the next frame.
-    fn seal(&mut self, sealed: &Active) -> Result<(), WriteError> {
-        let summary = sealed.summary(self.last.sequence, self.last.sum);
-        let footer = footer::encode(&sealed.segment, &summary, &sealed.entries, &sealed.positions);
-        let at = sealed.segment.capacity() - footer.len() as u64;
-        sealed.segment.write(&footer, at).map_err(|error| poisoned(self, "write of a footer", error))?;
-        self.shard.unsynced.lock().touch(&sealed.segment);
-        sealed.segment.map.advise_random();
-        Ok(())
-    }
-
-    /// Changes the MANIFEST, which also says how far the shard is synced. On failure nothing has changed.
-    pub(crate) fn store_manifest(&mut self, change: impl FnOnce(&mut Manifest)) -> Result<(), WriteError> {
-        let mut manifest = self.manifest.clone();
-        manifest.durable_sequence = self.shard.durable_sequence.load(Ordering::Acquire);
-        change(&mut manifest);
-        if manifest != self.manifest {
-            let stored = manifest.store(&self.shard.dir);
-            let path = self.shard.dir.join(crate::manifest::NAME);
-            stored.map_err(|error| refusal(self, "replacing the MANIFEST", &path, error))?;
-            self.manifest = manifest;
+    /// Goes on in the next segment; the full one gets its footer on the keeper's thread.
+    fn begin_segment(&mut self, wished: u64, least: u64) -> Result<(), WriteError> {
+        let mut segment = keeper::next_segment(&self.shard, &self.sync, wished, least)?;
+        let begun = segment.begin(self.last.sum, self.last.sequence + 1);
+        begun.map_err(|error| poisoned(self, "write of a header", error))?;
+        let segment = Arc::new(segment);
+        self.change_segments(|segments| segments.push(segment.clone()));
+        let full = self.active.replace(Active::new(segment, self.shard.topics.len()));
+        if let Some(full) = full {
+            full.segment.sealing.store(true, Ordering::Relaxed);
+            let (sequence, sum) = (self.last.sequence, self.last.sum);
+            self.sync.keep(&self.shard, move |shard| keeper::seal(shard, &full, sequence, sum));
         }
         Ok(())
     }
 
     /// Gives readers another list of segments.
-    pub(crate) fn change_segments(&self, change: impl FnOnce(&mut Segments)) {
+    pub(crate) fn change_segments(&self, change: impl FnOnce(&mut Vec<Arc<Segment>>)) {
         let guard = &crossbeam_epoch::pin();
-        let mut segments = self.shard.segments.load(guard).clone();
-        change(&mut segments);
-        self.shard.segments.replace(segments, guard);
+        let mut list = self.shard.segments.load(guard).list.clone();
+        change(&mut list);
+        self.shard.segments.replace(Segments::new(list), guard);
         // Space of a segment that went away comes back with its mapping: let that be soon.
         guard.flush();
     }
-}
-
-/// A full disk or process can be waited out; after anything else nobody knows what is on it.
-fn refusal(writer: &ShardWriter, doing: &str, path: &Path, error: io::Error) -> WriteError {
-    if disk::is_used_up(&error) {
-        return WriteError::NoSpace { path: path.to_path_buf() };
-    }
-    writer.shard.poison.set(format!("{}: {doing} failed: {error}", path.display()))
 }
 
 #[cold]

@@ -15,8 +15,9 @@ use crate::coding::{Coder, Fit, Stored, stored};
 use crate::error::{OpenError, ReadError, WriteError};
 use crate::index::{Dense, Key, Slot};
 use crate::index_file::Checkpoints;
+use crate::keeper;
+use crate::listing::Listing;
 use crate::log::frame::Position;
-use crate::manifest::Manifest;
 use crate::planted;
 use crate::record::{Location, RecordHeader, jump_depth};
 use crate::shard::{Last, Shard};
@@ -30,7 +31,6 @@ pub(crate) use commit::Active;
 #[derive(Debug)]
 pub struct ShardWriter {
     pub(crate) shard: Arc<Shard>,
-    pub(crate) manifest: Manifest,
     pub(crate) options: Options,
     /// The segment that frames go to; none before the first commit.
     pub(crate) active: Option<Active>,
@@ -41,7 +41,9 @@ pub struct ShardWriter {
     /// How the data points of a view are kept, by its id.
     keeps: Vec<Option<Keep>>,
     checkpoints: Checkpoints,
-    sync: SyncGroup,
+    pub(crate) sync: SyncGroup,
+    /// The segment whose keys are being forgotten.
+    pub(crate) forgetting: Option<Listing>,
     /// Topics the shard had before this opening.
     stored_topics: usize,
     /// Held for its locks.
@@ -52,7 +54,6 @@ impl ShardWriter {
     #[allow(clippy::too_many_arguments, reason = "the parts of one thing, put together in one place")]
     pub(crate) fn new(
         shard: Arc<Shard>,
-        manifest: Manifest,
         options: Options,
         active: Option<Active>,
         last: Last,
@@ -67,7 +68,6 @@ impl ShardWriter {
         let checkpoints = Checkpoints::of(&shard.dir);
         let mut writer = ShardWriter {
             shard,
-            manifest,
             options,
             active,
             last,
@@ -76,6 +76,7 @@ impl ShardWriter {
             keeps: Vec::new(),
             checkpoints,
             sync,
+            forgetting: None,
             stored_topics,
             _locks: locks,
         };
@@ -99,12 +100,14 @@ impl ShardWriter {
     /// # Errors
     /// `ViewChanged` if an id was another view's; `Io` if that cannot be stored. Nothing has changed then.
     pub fn adopt_views(&mut self, views: &BTreeMap<u16, ViewPolicy>) -> Result<(), OpenError> {
-        let mut manifest = self.manifest.clone();
+        let mut stored = self.shard.manifest.lock();
+        let mut manifest = stored.clone();
         manifest.adopt_views(&self.shard.dir, views)?;
-        if manifest.views != self.manifest.views {
+        if manifest.views != stored.views {
             manifest.store(&self.shard.dir).map_err(OpenError::io(&self.shard.dir))?;
-            self.manifest = manifest;
+            *stored = manifest;
         }
+        drop(stored);
         self.note_views(views);
         Ok(())
     }
@@ -193,12 +196,13 @@ impl ShardWriter {
         self.write_frame()
     }
 
-    /// Commits, then unlinks the oldest segments as far as all their versions have outlived expiry and allowed lateness, by
-    /// the clock (`now_ms`) and by the ingest time, so that a clock that jumps removes nothing. Keys whose current
-    /// version goes with them are forgotten.
+    /// Commits, then takes away the oldest segments as far as all their versions have outlived expiry and allowed
+    /// lateness, by the clock (`now_ms`) and by the ingest time, so that a clock that jumps removes nothing. Keys whose
+    /// current version goes with them are forgotten. Works for about a millisecond, says whether more is to be done,
+    /// and leaves the files to the sync group's threads.
     ///
     /// # Errors
-    /// As of `commit`; `NoSpace` also if there is no room even for a new MANIFEST. Nothing is removed then.
+    /// As of `commit`.
     pub fn expire(&mut self, now_ms: i64) -> Result<ExpireReport, WriteError> {
         crate::expire::expire(self, now_ms)
     }
@@ -217,9 +221,9 @@ impl ShardWriter {
     /// As of `commit` and `sync_now`; the directory is let go of all the same.
     pub fn close(mut self) -> Result<(), WriteError> {
         self.commit()?;
-        self.sync_now()?;
-        self.store_manifest(|_| ())?;
         self.shard.errands.stop();
+        self.sync_now()?;
+        keeper::close(&self.shard)?;
         self.checkpoints.finish(&self.shard);
         Ok(())
     }
@@ -272,19 +276,15 @@ impl ShardWriter {
     /// Lets a put payload be learned from, and begins a training when it is time.
     fn learn(&mut self, put: &Put<'_>) {
         if let Some(trainer) = self.coder.note(put.view, put.payload) {
-            let job = self.coder.train(&self.shard.codecs, &self.shard.errands, put.view, trainer);
+            let job = self.coder.train(&self.shard, put.view, trainer);
             self.sync.background(job);
         }
     }
 
-    /// Uses what was learned from now on. Records may use a generation once the MANIFEST knows its number.
+    /// Uses what was learned from now on.
     fn take_up_codecs(&mut self) {
         while let Some((view, known)) = self.coder.learned() {
-            let number = known.generation.number();
-            match self.store_manifest(|manifest| manifest.last_codec = number.max(manifest.last_codec)) {
-                Ok(()) => self.coder.adopt(&self.shard.codecs, view, known),
-                Err(_) => self.coder.failed(view),
-            }
+            self.coder.adopt(&self.shard.codecs, view, known);
         }
     }
 

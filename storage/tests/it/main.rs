@@ -2,11 +2,12 @@
 
 mod bad_files;
 mod basics;
-mod crash;
+mod coding;
 mod inspection;
 mod model;
 #[cfg(feature = "planted-bugs")]
 mod planted;
 mod promises;
 mod random;
+mod saved_index;
 mod store;

@@ -3,11 +3,13 @@
 
 use std::path::PathBuf;
 
-use forebay_storage::{Kind, ShardReader, ShardWriter, TopicIndex};
+use forebay_storage::{Kind, Options, ShardReader, ShardWriter, TopicIndex, open};
 use proptest::prelude::*;
 
 use crate::model::Model;
-use crate::store::{ENTITIES, Point, TOPICS, VIEWS, applied, assert_agrees, copy, open_at, segments};
+use crate::store::{
+    ENTITIES, Point, TOPICS, VIEWS, applied, assert_agrees, copy, identity, no_sync, options, segments,
+};
 
 /// One step.
 #[derive(Debug, Clone)]
@@ -83,8 +85,8 @@ struct Run {
     pending: Model,
     /// How many of `committed` a power loss must leave.
     synced: usize,
-    /// The newest segment at the last sync, and its written bytes.
-    synced_bytes: (usize, usize),
+    /// Segments, and written bytes of the newest, at each of `committed`.
+    ends: Vec<(usize, usize)>,
     clock: i64,
 }
 
@@ -98,7 +100,7 @@ impl Run {
             committed: vec![Model::default()],
             pending: Model::default(),
             synced: 0,
-            synced_bytes: (0, 0),
+            ends: vec![(0, 0)],
             clock: 1000,
         };
         run.open();
@@ -110,7 +112,10 @@ impl Run {
     }
 
     fn open(&mut self) {
-        self.store = Some(open_at(&self.dir()));
+        // The index is saved now and then, on another thread, which syncs what it needs.
+        let options = Options { codec_samples: 4, checkpoint_bytes: 5000, ..options() };
+        let opened = open(&self.dir(), &identity(), &options, &no_sync());
+        self.store = Some(opened.unwrap_or_else(|error| panic!("{error}")));
     }
 
     fn writer(&mut self) -> &mut ShardWriter {
@@ -125,7 +130,7 @@ impl Run {
                 self.clock += if age == 199 { 10 * 86_400_000 } else { 0 };
                 let next = self.pending.positions.get(&topic).copied().unwrap_or(-1) + gap;
                 let time = self.clock - age * 1000;
-                let payload = if same { b"same".to_vec() } else { vec![b'a' + (next % 26) as u8; size] };
+                let payload = if same { b"same".to_vec() } else { payload(self.clock, next, size) };
                 let (kind, payload) =
                     if tombstone { (Kind::Tombstone, Vec::new()) } else { (Kind::Value, payload) };
                 // Topics lag behind each other by different times.
@@ -193,19 +198,41 @@ impl Run {
     fn commit(&mut self) {
         self.writer().commit().expect("a commit");
         self.committed_now();
+        self.learn();
+    }
+
+    /// Waits until what is being learned can be used by the next put, so that a failing case fails again.
+    fn learn(&mut self) {
+        while self.writer().is_learning() {
+            std::thread::yield_now();
+            self.writer().commit().expect("a commit");
+        }
     }
 
     fn committed_now(&mut self) {
         if self.committed.last() != Some(&self.pending) {
             self.committed.push(self.pending.clone());
+            self.ends.push(self.end());
         }
+    }
+
+    fn end(&self) -> (usize, usize) {
+        let used = |path: &PathBuf| used(&std::fs::read(path).expect("a segment"));
+        // The next segment may have been made ahead: it has a header.
+        let written =
+            segments(&self.dir()).iter().map(used).take_while(|used| *used > 168).collect::<Vec<_>>();
+        (written.len(), written.last().copied().unwrap_or(0))
     }
 
     fn all_is_synced(&mut self) {
         self.synced = self.committed.len() - 1;
-        let segments = segments(&self.dir());
-        let used = segments.last().map_or(0, |newest| used(&std::fs::read(newest).expect("a segment")));
-        self.synced_bytes = (segments.len(), used);
+    }
+
+    /// The last of `committed` whose positions are these.
+    fn last_with(&self, position: impl Fn(u16) -> Option<i64>) -> Option<usize> {
+        let known = |model: &Model, topic| model.positions.get(&topic).copied().unwrap_or(-1);
+        let same = |topic, model| known(model, topic) == position(topic).unwrap_or(-1);
+        self.committed.iter().rposition(|model| (0..TOPICS.len() as u16).all(|topic| same(topic, model)))
     }
 
     /// Copies the files and spoils a segment from some byte on that was not synced. What comes back must be a whole
@@ -213,24 +240,25 @@ impl Run {
     fn power_loss(&mut self, lost: u64, garbage: bool) {
         let from = self.dir();
         self.generation += 1;
+        // Other threads may still be making or unlinking files, and syncing.
+        let (writer, reader) = self.store.take().expect("open");
+        drop(writer);
         copy(&from, &self.dir());
-        self.store = None;
+        let durable =
+            self.last_with(|topic| crate::store::durable(&reader, topic)).expect("one of the commits");
+        self.synced = self.synced.max(durable);
         let segments = segments(&self.dir());
-        let (first, synced) = (self.synced_bytes.0.max(1), self.synced_bytes.1.max(128));
+        let (first, synced) = (self.ends[self.synced].0.max(1), self.ends[self.synced].1.max(128));
         if segments.len() >= first {
             let at = first - 1 + lost as usize % (segments.len() - first + 1);
             spoil(&segments[at], lost / 7, if at == first - 1 { synced } else { 128 }, garbage);
         }
         self.open();
         let reader = &self.store.as_ref().expect("open").1;
-        let position = |topic| applied(reader, topic).unwrap_or(-1);
-        let same = |model: &Model| {
-            (0..TOPICS.len() as u16)
-                .all(|topic| model.positions.get(&topic).copied().unwrap_or(-1) == position(topic))
-        };
-        let at = self.committed.iter().rposition(same).expect("a prefix of the commits");
+        let at = self.last_with(|topic| applied(reader, topic)).expect("a prefix of the commits");
         assert!(at >= self.synced, "commit {} was synced, the log ends at {at}", self.synced);
         self.committed.truncate(at + 1);
+        self.ends.truncate(at + 1);
         self.pending = self.committed[at].clone();
         self.all_is_synced();
         self.compare();
@@ -239,6 +267,19 @@ impl Run {
     fn compare(&self) {
         let reader = &self.store.as_ref().expect("open").1;
         assert_agrees(reader, self.committed.last().expect("one"));
+    }
+}
+
+/// Objects of two shapes, free text, and bytes that are neither.
+fn payload(clock: i64, next: i64, size: usize) -> Vec<u8> {
+    let text = || String::from_utf8(vec![b'a' + (next % 26) as u8; size]).expect("letters");
+    match next % 5 {
+        0 => {
+            format!(r#"{{"ts":{clock},"value":{}.{},"on":{}}}"#, size, next % 10, next % 3 == 0).into_bytes()
+        }
+        1 => format!(r#"{{"note":"{}","list":[{next},{size}],"id":"{clock:08x}"}}"#, text()).into_bytes(),
+        2 => vec![(next % 251) as u8; size % 50],
+        _ => text().into_bytes(),
     }
 }
 

@@ -1,10 +1,11 @@
 //! A small shard to test with: three topics, a data point with an owner, and comparison with the model.
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use forebay_storage::{
-    HistoryRange, Kind, OpenError, Options, Outcome, Put, ReadError, ShardIdentity, ShardReader, ShardWriter,
-    SyncGroup, SyncPolicy, TopicIndex, TopicLog, Version, ViewPolicy, open,
+    ExpireReport, HistoryRange, Kind, OpenError, Options, Outcome, Put, ReadError, ShardIdentity,
+    ShardReader, ShardWriter, SyncGroup, SyncPolicy, TopicIndex, TopicLog, Version, ViewPolicy, open,
 };
 
 use crate::model::{self, Model};
@@ -97,9 +98,14 @@ fn policy(view: u16) -> ViewPolicy {
     }
 }
 
-/// Segments of 64 KiB and a checkpoint of the index after fewer bytes, so that tests see many.
+/// Segments of 64 KiB, so that tests see many; the index is saved at a close only.
 pub fn options() -> Options {
-    Options { segment_bytes: 64 << 10, allowed_lateness_ms: 1000, codec_samples: 0, checkpoint_bytes: 40_000 }
+    Options {
+        segment_bytes: 64 << 10,
+        allowed_lateness_ms: 1000,
+        codec_samples: 0,
+        checkpoint_bytes: u64::MAX,
+    }
 }
 
 /// A group that syncs only when asked.
@@ -112,8 +118,16 @@ pub fn try_open(dir: &Path) -> Result<(ShardWriter, ShardReader), OpenError> {
     open(dir, &identity(), &options(), &no_sync())
 }
 
+/// Opens a shard that nobody else has. A child that another test just forked has every lock of this process until its
+/// exec, so a shard that was dropped a moment ago may still be locked: that is waited out.
 pub fn open_at(dir: &Path) -> (ShardWriter, ShardReader) {
-    try_open(dir).unwrap_or_else(|error| panic!("{error}"))
+    let until = Instant::now() + Duration::from_secs(20);
+    loop {
+        match try_open(dir) {
+            Err(OpenError::Locked { .. }) if Instant::now() < until => std::thread::yield_now(),
+            opened => return opened.unwrap_or_else(|error| panic!("{error}")),
+        }
+    }
 }
 
 /// Puts and commits; all must be new.
@@ -144,8 +158,38 @@ pub fn files(dir: &Path) -> Vec<String> {
     names
 }
 
+/// Segment files that were begun; one may be there that is made ahead and has nothing.
+/// Paths of all files, from the directory on.
+pub fn files_below(dir: &Path) -> Vec<String> {
+    let below = |name: String| match dir.join(&name).is_dir() {
+        true => files_below(&dir.join(&name)).into_iter().map(|file| format!("{name}/{file}")).collect(),
+        false => vec![name],
+    };
+    files(dir).into_iter().flat_map(below).collect()
+}
+
 pub fn segments(dir: &Path) -> Vec<PathBuf> {
-    files(dir).into_iter().filter(|name| name.ends_with(".seg")).map(|name| dir.join(name)).collect()
+    let begun = |path: &PathBuf| {
+        let bytes = std::fs::read(path).unwrap_or_default();
+        bytes.get(48..56).is_some_and(|first_sequence| *first_sequence != [0; 8])
+    };
+    let names = files(dir).into_iter().filter(|name| name.ends_with(".seg"));
+    names.map(|name| dir.join(name)).filter(begun).collect()
+}
+
+/// Expires until there is nothing more to do.
+pub fn expire(writer: &mut ShardWriter, now_ms: i64) -> ExpireReport {
+    let mut all = ExpireReport::default();
+    loop {
+        let one = writer.expire(now_ms).expect("an expiry");
+        all.segments += one.segments;
+        all.bytes += one.bytes;
+        all.keys += one.keys;
+        if !one.more {
+            return all;
+        }
+        std::thread::yield_now();
+    }
 }
 
 /// Last offset of a topic that reads see.

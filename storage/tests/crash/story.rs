@@ -10,6 +10,7 @@ use forebay_storage::{
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
+use super::fate::Fate;
 use crate::model::Model;
 use crate::store::{self, Point, TOPICS};
 
@@ -18,6 +19,8 @@ const DAY_MS: i64 = 86_400_000;
 const VIEWS: [(u16, Keep, i64); 4] =
     [(1, Keep::Full, 40), (2, Keep::Latest, 40), (700, Keep::Full, 2), (701, Keep::Latest, 2)];
 const ENTITIES: usize = 6;
+/// Bytes of a payload that leaves little of a segment.
+pub const FILLING: usize = 62_000;
 
 /// One thing the child does.
 #[derive(Debug, Clone)]
@@ -65,7 +68,26 @@ pub fn identity() -> ShardIdentity {
 impl Story {
     /// The story of a seed. Odd ones are synced by the group's thread, even ones by the writer.
     pub fn new(seed: u64, puts: usize) -> Story {
-        let steps = Teller::new(seed).tell(puts);
+        Story::of(seed, Teller::new(seed).tell(puts))
+    }
+
+    /// A short one whose data points are small but for one that fills a segment. Nothing of it expires.
+    pub fn small(seed: u64, puts: usize) -> Story {
+        let mut steps = Teller::new(seed).tell(puts);
+        let mut large = true;
+        for point in
+            steps.iter_mut().filter_map(|step| if let Step::Put(point) = step { Some(point) } else { None })
+        {
+            point.payload.truncate(90);
+            if std::mem::take(&mut large) && point.kind == Kind::Value {
+                point.payload = noise(&mut SmallRng::seed_from_u64(seed), FILLING);
+            }
+        }
+        steps.retain(|step| !matches!(step, Step::Expire { .. }));
+        Story::of(seed, steps)
+    }
+
+    fn of(seed: u64, steps: Vec<Step>) -> Story {
         let (mut states, mut commits, mut gone_ms) = (vec![Model::default()], Vec::new(), Vec::new());
         let (mut pending, mut ingested_ms, mut gone) = (Model::default(), 0, i64::MIN);
         for step in &steps {
@@ -94,6 +116,11 @@ impl Story {
 
     pub fn grouped(&self) -> bool {
         self.seed % 2 == 1
+    }
+
+    /// What a shard may lack while a step is done.
+    pub fn fate_at(&self, step: usize) -> Fate {
+        Fate { gone_ms: self.gone_ms[step], most: self.commits[step], ..Fate::default() }
     }
 
     /// What a shard that took just these commits, and was never closed or expired, says of itself.
@@ -132,6 +159,10 @@ pub fn feed(writer: &mut ShardWriter, step: &Step) -> Result<(), WriteError> {
         Step::Expire { now_ms } => writer.expire(*now_ms).map(drop),
         Step::Reopen { .. } => Ok(()),
     }
+}
+
+fn noise(random: &mut SmallRng, bytes: usize) -> Vec<u8> {
+    (0..bytes).map(|_| random.random()).collect()
 }
 
 /// Makes up a story.
@@ -252,7 +283,7 @@ impl Teller {
     fn payload(&mut self, event_time_ms: i64) -> Vec<u8> {
         if self.one_in(6) {
             let bytes = self.random.random_range(0..9000);
-            return (0..bytes).map(|_| self.random.random()).collect();
+            return noise(&mut self.random, bytes);
         }
         let (signal, noise, up) =
             (self.random.random_range(-90..-40), self.random.random::<u16>(), self.one_in(2));
