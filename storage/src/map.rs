@@ -293,14 +293,14 @@ impl<T: Send + Sync + 'static> EpochTable<T> {
         size_of::<Places<T>>() + size_of_val(&*self.places(guard).at)
     }
 
-    /// What is held, in the order of the hashes.
-    pub fn for_each<'g>(&self, guard: &'g Guard, mut each: impl FnMut(&'g T)) {
+    /// What is held, each with its first hash, in the order of the hashes.
+    pub fn for_each<'g>(&self, guard: &'g Guard, mut each: impl FnMut(u64, &'g T)) {
         let (places, mut last) = (self.places(guard), Shared::null());
-        for at in &places.at {
+        for (place, at) in places.at.iter().enumerate() {
             let held = at.load(Acquire, guard);
             if held != last {
                 // SAFETY: as in `load`.
-                each(unsafe { held.deref() });
+                each((place as u64) << 1 << (63 - places.depth), unsafe { held.deref() });
             }
             last = held;
         }
