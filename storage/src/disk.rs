@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
 use rustix::fs::{CWD, FallocateFlags, FlockOperation, RenameFlags, SeekFrom};
@@ -106,6 +106,12 @@ fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// Makes creations, renames and removals in a directory last.
 pub(crate) fn sync_dir(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
+}
+
+/// What names a file or directory wherever it is moved to: device and inode.
+pub(crate) fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    let metadata = fs::metadata(path)?;
+    Ok((metadata.dev(), metadata.ino()))
 }
 
 /// Takes a lock that ends with the file's last handle; `false` if somebody else has it.

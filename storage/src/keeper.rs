@@ -116,7 +116,8 @@ impl Drop for Answer<'_> {
 
 /// Makes a segment after the newest and names it in the MANIFEST. It replaces one that is ready but too small.
 fn make(shard: &Shard, capacity: u64) -> Result<Segment, WriteError> {
-    shard.poison.check()?;
+    shard.check()?;
+    shard.check_place()?;
     let too_small = shard.next.state.lock().ready.as_ref().map(|segment| segment.header);
     let number = shard.manifest.lock().last_segment + 1;
     if number > Location::MAX_SEGMENT {
@@ -142,7 +143,7 @@ fn make(shard: &Shard, capacity: u64) -> Result<Segment, WriteError> {
 /// Writes the footer of a full segment. Readers do not need it, so it need not be synced before the next frame; it is
 /// with the next sync of the shard.
 pub(crate) fn seal(shard: &Shard, sealed: &Active, last_sequence: u64, last_sum: u64) {
-    if shard.poison.get().is_some() {
+    if shard.poisoned().is_some() {
         return;
     }
     let segment = &sealed.segment;
@@ -165,7 +166,7 @@ pub(crate) fn seal(shard: &Shard, sealed: &Active, last_sequence: u64, last_sum:
 /// new MANIFEST they stay in `leaving` for the next time.
 pub(crate) fn remove_leaving(shard: &Shard) {
     let leaving = std::mem::take(&mut *shard.leaving.lock());
-    let stored = shard.poison.check().and_then(|()| {
+    let stored = shard.check().and_then(|()| {
         store_manifest(shard, |manifest| {
             leaving.iter().for_each(|segment| manifest.remove(&segment.header));
         })
@@ -212,6 +213,7 @@ pub(crate) fn store_manifest(shard: &Shard, change: impl FnOnce(&mut Manifest)) 
     manifest.durable_sequence = shard.durable_sequence.load(Ordering::Acquire);
     change(&mut manifest);
     if manifest != *stored {
+        shard.check_place()?;
         let path = shard.dir.join(crate::manifest::NAME);
         let done = manifest.store(&shard.dir);
         done.map_err(|error| refusal(shard, "replacing the MANIFEST", &path, error))?;
