@@ -21,6 +21,7 @@ use crate::log::footer::{self, Entry, Footer};
 use crate::log::frame::{self, Position};
 use crate::log::segment::{self, FRAMES_AT, Segment, Segments};
 use crate::manifest::Manifest;
+use crate::planted;
 use crate::shard::{Last, entity_hash};
 use crate::types::OpenReport;
 use crate::write::Active;
@@ -323,7 +324,7 @@ impl Recovered {
             manifest.discarded_segment = manifest.last_segment;
             manifest.last_segment = end;
             // Their numbers are used again.
-            manifest.removed.retain(|hole| hole.to <= end);
+            manifest.removed.retain(|hole| hole.to <= end || planted::keeps_holes());
             manifest.store(dir).map_err(OpenError::io(dir))?;
         }
         let segments = self.remove.into_iter().map(|number| segment::path(dir, number));
