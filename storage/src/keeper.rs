@@ -127,18 +127,17 @@ fn make(shard: &Shard, capacity: u64) -> Result<Segment, WriteError> {
     let made = shard.faults.check(Operation::Allocate);
     let made = made.and_then(|()| Segment::create(&shard.dir, header));
     let path = segment::path(&shard.dir, number);
-    let named = made.map_err(|error| refusal(shard, "making a segment", &path, error)).and_then(|segment| {
-        store_manifest(shard, |manifest| {
-            (manifest.last_segment, manifest.discarded_segment) = (number, 0);
-            too_small.iter().for_each(|header| manifest.remove(header));
-        })?;
-        Ok(segment)
-    });
-    if named.is_err() {
+    let segment = made.map_err(|error| {
         // It may not have come to be; if it stays, the next opening removes it.
         let _ = std::fs::remove_file(&path);
-    }
-    named
+        refusal(shard, "making a segment", &path, error)
+    })?;
+    // If this fails the file stays: the MANIFEST on the disk may name it all the same.
+    store_manifest(shard, |manifest| {
+        (manifest.last_segment, manifest.discarded_segment) = (number, 0);
+        too_small.iter().for_each(|header| manifest.remove(header));
+    })?;
+    Ok(segment)
 }
 
 /// Writes the footer of a full segment. Readers do not need it, so it need not be synced before the next frame; it is

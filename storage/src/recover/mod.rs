@@ -315,10 +315,12 @@ impl Recovered {
             segment.sync().map_err(OpenError::io(&segment.path))?;
         }
         manifest.durable_sequence = self.last.sequence;
-        let end = self.active.as_ref().map_or(manifest.last_segment, |active| active.segment.number);
+        let end = self.active.as_ref().map_or(manifest.first_segment - 1, |active| active.segment.number);
         if end < manifest.last_segment {
             manifest.discarded_segment = manifest.last_segment;
             manifest.last_segment = end;
+            // Their numbers are used again.
+            manifest.removed.retain(|hole| hole.to <= end);
             manifest.store(dir).map_err(OpenError::io(dir))?;
         }
         for number in self.remove {
