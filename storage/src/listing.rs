@@ -23,9 +23,8 @@ impl Listing {
         let (answer, listed) = (entries.clone(), segment.clone());
         group.keep(shard, move |_| {
             // A key that is not forgotten leads to a segment that is gone, which reads and writes take for no key.
-            let entries =
-                Footer::of(&listed).and_then(|footer| Some(footer.entries()?.collect())).unwrap_or_default();
-            let _ = answer.set(entries);
+            let entries = Footer::of(&listed).and_then(|footer| footer.entries().map(Iterator::collect));
+            let _ = answer.set(entries.unwrap_or_default());
         });
         Listing { segment, entries, next: 0 }
     }

@@ -346,7 +346,12 @@ fn space<S: Store>(plan: &Plan, data: &Data) -> anyhow::Result<()> {
         feed.pass(&mut store, pass, plan.keys)?;
     }
     let taken = meter.taken();
-    Figure::new("tight_update", 3.0 * plan.keys as f64 / taken.seconds, taken.cpu * 1e6 / (3.0 * plan.keys as f64)).print();
+    Figure::new(
+        "tight_update",
+        3.0 * plan.keys as f64 / taken.seconds,
+        taken.cpu * 1e6 / (3.0 * plan.keys as f64),
+    )
+    .print();
     Figure::new("tight_written_per_raw", taken.written as f64 / (feed.raw - raw) as f64, 0.0).print();
     Figure::new("tight_written_per_stored", taken.written as f64 / (3.0 * live as f64), 0.0).print();
     Figure::new("tight_disk", file_bytes(&plan.dir) as f64 / limit, 0.0).print();

@@ -42,6 +42,9 @@ pub(crate) const MAGIC: [u8; 8] = *b"FBYSEGMT";
 /// Byte of the first frame.
 pub(crate) const FRAMES_AT: u64 = SegmentHeader::SIZE as u64;
 
+/// What is wrong with a file of which a page is not there, or not to be had.
+pub(crate) const UNREADABLE: &str = "the file cannot be read: it was cut short, or its disk fails";
+
 /// An open segment.
 #[derive(Debug)]
 pub(crate) struct Segment {
@@ -53,12 +56,12 @@ pub(crate) struct Segment {
     file: File,
     /// Highest expiry of its records, for expiry; `i64::MIN` without records.
     pub max_expiry_ms: AtomicI64,
+    /// It is full and has no footer yet.
+    pub sealing: AtomicBool,
     /// Slots that lead here: its records that are the newest of their keys. Changed by the writer, at a commit.
     pub live: AtomicU32,
     /// Highest ingest time of its first frame, ms: what coarse event times of its slots count from.
     base_ms: OnceLock<i64>,
-    /// It is full and has no footer yet.
-    pub sealing: AtomicBool,
 }
 
 /// Path of a segment.
@@ -179,9 +182,9 @@ impl Segment {
             map,
             file,
             max_expiry_ms: AtomicI64::new(i64::MIN),
+            sealing: AtomicBool::new(false),
             live: AtomicU32::new(0),
             base_ms: OnceLock::new(),
-            sealing: AtomicBool::new(false),
         }
     }
 
@@ -269,7 +272,8 @@ impl Segment {
     /// The error for a record that is not what was written.
     #[cold]
     pub fn damaged(&self, at: u64, detail: &'static str) -> ReadError {
-        ReadError { file: self.path.clone(), at, detail }
+        let detail = if self.map.is_damaged() { UNREADABLE } else { detail };
+        ReadError::Damaged { file: self.path.clone(), at, detail }
     }
 }
 
@@ -329,23 +333,27 @@ impl Segments {
         self.list.first().map_or(u32::MAX, |segment| segment.number)
     }
 
+    /// One of which a page could not be read, if there is any.
+    pub fn unreadable(&self) -> Option<&Segment> {
+        self.list.iter().map(|segment| &**segment).find(|segment| segment.map.is_damaged())
+    }
+
     /// The segment of a number; nothing if it is gone.
     #[inline]
-    fn at(&self, number: u32) -> Option<&Arc<Segment>> {
+    pub fn at(&self, number: u32) -> Option<&Arc<Segment>> {
         let place = *self.places.get(number.checked_sub(self.first())? as usize)?;
         self.list.get((place as usize).checked_sub(1)?)
     }
 
     /// The segment a slot leads to; nothing if it is gone. Slots know segment numbers modulo 2^20, and there are never so
-    /// many: a slot of a segment that is gone comes out beyond the newest.
+    /// many: a slot of a segment older than all comes out beyond the newest.
     #[inline]
     pub fn of_slot(&self, slot: Slot) -> Option<&Arc<Segment>> {
         if slot == Slot::NONE {
             return None;
         }
-        let first = self.first();
-        let number = first + (slot.segment().wrapping_sub(first) & (Slot::SEGMENTS - 1));
-        self.at(number)
+        let place = slot.segment().wrapping_sub(self.first()) & (Slot::SEGMENTS - 1);
+        self.list.get((*self.places.get(place as usize)? as usize).checked_sub(1)?)
     }
 
     /// Asks for the first cache lines of the record a slot leads to: header, entity id and some payload.
@@ -356,27 +364,15 @@ impl Segments {
         }
     }
 
-    /// The record a slot leads to; nothing if its segment is gone.
-    #[inline]
-    pub fn record_of(&self, slot: Slot) -> Result<Option<Record<'_>>, ReadError> {
-        self.of_slot(slot).map(|segment| segment.record(slot.byte())).transpose()
-    }
-
     /// Counts the slots that lead to each segment, from those an index has.
     pub fn count_live(&self, index: &Index) {
-        let mut live = vec![0; self.places.len()];
-        let first = self.first();
+        self.list.iter().for_each(|segment| segment.live.store(0, Ordering::Relaxed));
         index.for_each(&crossbeam_epoch::pin(), |slot| {
-            if let Some(segment) = self.of_slot(slot) {
-                live[(segment.number - first) as usize] += 1;
-            }
+            self.of_slot(slot).inspect(|segment| segment.count_live(1));
         });
-        for segment in &self.list {
-            segment.live.store(live[(segment.number - first) as usize], Ordering::Relaxed);
-        }
     }
 
-    /// The record at a location; nothing if there is none, or if its segment is gone.
+    /// The record at a location, hot or cold; nothing if there is none, or if its segment is gone.
     #[inline]
     pub fn record(&self, at: Location) -> Result<Option<Record<'_>>, ReadError> {
         if at.is_none() {
@@ -394,6 +390,6 @@ impl Segments {
     #[cold]
     fn beyond(&self, at: Location) -> ReadError {
         let file = self.list.last().map(|last| last.path.clone()).unwrap_or_default();
-        ReadError { file, at: at.byte(), detail: "a pointer leads past the log" }
+        ReadError::Damaged { file, at: at.byte(), detail: "a pointer leads past the log" }
     }
 }

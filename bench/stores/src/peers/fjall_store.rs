@@ -31,7 +31,8 @@ impl Store for Fjall {
 
     fn open(setup: &Setup) -> anyhow::Result<Fjall> {
         let db = Database::builder(&setup.dir).cache_size(setup.cache_bytes).open()?;
-        let keyspace = db.keyspace("data", || KeyspaceCreateOptions::default().expect_point_read_hits(true))?;
+        let keyspace =
+            db.keyspace("data", || KeyspaceCreateOptions::default().expect_point_read_hits(true))?;
         let stop = Arc::new(AtomicBool::new(false));
         let (for_thread, stopped) = (db.clone(), stop.clone());
         let sync = std::thread::spawn(move || {

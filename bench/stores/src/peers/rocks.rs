@@ -89,7 +89,8 @@ fn options(setup: &Setup, now_ms: &Arc<AtomicI64>) -> anyhow::Result<Options> {
     if setup.purpose == Purpose::Expiring {
         let now_ms = now_ms.clone();
         options.set_compaction_filter("ttl", move |_, _, value: &[u8]| {
-            let expiry_ms = value.get(16..HEADER).and_then(|bytes| bytes.try_into().ok()).map(i64::from_le_bytes);
+            let expiry_ms =
+                value.get(16..HEADER).and_then(|bytes| bytes.try_into().ok()).map(i64::from_le_bytes);
             match expiry_ms {
                 Some(expiry_ms) if expiry_ms <= now_ms.load(Ordering::Relaxed) => Decision::Remove,
                 _ => Decision::Keep,
@@ -152,7 +153,8 @@ impl Store for Rocks {
         compact.set_bottommost_level_compaction(BottommostLevelCompaction::Skip);
         self.db.compact_range_opt(None::<&[u8]>, None::<&[u8]>, &compact);
         let deadline = Instant::now() + Duration::from_secs(60);
-        while self.number("rocksdb.num-running-compactions") + self.number("rocksdb.num-running-flushes") > 0 {
+        while self.number("rocksdb.num-running-compactions") + self.number("rocksdb.num-running-flushes") > 0
+        {
             anyhow::ensure!(Instant::now() < deadline, "RocksDB compacts for more than a minute");
             std::thread::sleep(Duration::from_millis(5));
         }
