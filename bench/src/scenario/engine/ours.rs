@@ -61,6 +61,7 @@ impl Store for Ours {
     type Reads = OurReads;
     // A view's coding is learned from its first payloads and once more from the first ten thousand.
     const WARM_UPS: u64 = 3;
+    const COUNTS_KEYS: bool = true;
     const EXPIRES_IN_STEPS: bool = true;
 
     fn open(setup: &Setup) -> anyhow::Result<Ours> {
