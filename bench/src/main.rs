@@ -30,10 +30,15 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Scenario {
+    /// The storage engine alone, against RocksDB and fjall.
+    Engine(scenario::engine::Options),
     /// Kafka to applied and durable, against raw consumption of the same topics.
     Ingest(scenario::ingest::Options),
     /// GetFeatures and StreamFeatures over gRPC, against a tonic echo of the same bytes.
     Read(scenario::read::Options),
+    /// One step of our side of `engine` in a process of its own; started by it.
+    #[command(hide = true)]
+    EngineSide(scenario::engine::SideOptions),
     /// The echo peer in a process of its own; started by `read`.
     #[command(hide = true)]
     EchoServer,
@@ -43,6 +48,8 @@ enum Scenario {
 async fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     let report = match &arguments.scenario {
+        Scenario::Engine(options) => tokio::task::block_in_place(|| scenario::engine::run(options, arguments.pairs))?,
+        Scenario::EngineSide(options) => return scenario::engine::side(options),
         Scenario::Ingest(options) => scenario::ingest::run(options, arguments.pairs).await?,
         Scenario::Read(options) => scenario::read::run(options, arguments.pairs).await?,
         Scenario::EchoServer => return peers::echo::serve().await,

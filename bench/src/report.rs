@@ -42,6 +42,9 @@ pub struct Row {
     pub ours_cpu_us: f64,
     /// Processor time per operation of the peer, µs.
     pub peer_cpu_us: f64,
+    /// What is to be reached, for people; empty for nothing.
+    #[serde(skip)]
+    pub goal: &'static str,
 }
 
 /// One measurement of one side.
@@ -75,6 +78,7 @@ impl Row {
             max: ratios().fold(0.0, f64::max),
             ours_cpu_us: median(pairs.iter().map(|pair| pair.0.cpu_us)),
             peer_cpu_us: median(pairs.iter().map(|pair| pair.1.cpu_us)),
+            goal: "",
         }
     }
 }
@@ -90,6 +94,18 @@ impl Report {
     /// An empty report about this machine.
     pub fn new(scenario: &'static str) -> Report {
         Report { scenario, machine: machine(), data: BTreeMap::new(), rows: Vec::new() }
+    }
+}
+
+/// Three digits or more; nothing for what is not known or has no meaning.
+fn number(value: f64) -> String {
+    match value.abs() {
+        _ if !value.is_finite() => String::new(),
+        0.0 => "0".into(),
+        size if size >= 100.0 => format!("{value:.0}"),
+        size if size >= 10.0 => format!("{value:.1}"),
+        size if size >= 0.1 => format!("{value:.2}"),
+        _ => format!("{value:.4}"),
     }
 }
 
@@ -121,19 +137,21 @@ impl fmt::Display for Report {
             "max",
             "our CPU µs",
             "peer CPU µs",
+            "goal",
         ]);
         for row in &self.rows {
             table.add_row([
                 row.name.clone(),
                 row.unit.into(),
-                format!("{:.1}", row.ours),
-                format!("{:.1}", row.peer),
+                number(row.ours),
+                number(row.peer),
                 row.peer_name.into(),
-                format!("{:.2}x", row.ratio),
-                format!("{:.2}", row.min),
-                format!("{:.2}", row.max),
-                format!("{:.2}", row.ours_cpu_us),
-                format!("{:.2}", row.peer_cpu_us),
+                number(row.ratio) + if row.ratio.is_nan() { "" } else { "x" },
+                number(row.min),
+                number(row.max),
+                number(row.ours_cpu_us),
+                number(row.peer_cpu_us),
+                row.goal.into(),
             ]);
         }
         write!(f, "{table}")

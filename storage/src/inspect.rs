@@ -1,4 +1,4 @@
-//! Decodes every file of a shard for people and for tools: MANIFEST, segments, or the whole directory. Opens read-only,
+//! Decodes every file of a shard for people and for tools: MANIFEST, segments, codec generations, or the whole directory. Opens read-only,
 //! takes no lock, works beside a running writer and on damaged files as far as they are whole.
 
 use std::fs;
@@ -7,6 +7,8 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
+use crate::codec::Coding;
+use crate::coding::{self, Codecs, Owner, Stored};
 use crate::error::{InspectError, OpenError};
 use crate::log::footer::Footer;
 use crate::log::frame::{Frame, FrameRecord};
@@ -20,13 +22,16 @@ use crate::types::Kind;
 /// # Errors
 /// `Unknown` for what no shard has; `Damaged` after everything that is whole has been shown.
 pub fn dump(path: &Path, json: bool, out: &mut dyn Write) -> Result<(), InspectError> {
-    let mut to = Output { json, out, topics: Vec::new() };
+    let mut to = Output { json, out, topics: Vec::new(), codecs: None };
     if path.is_dir() {
         return directory(path, &mut to);
     }
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     if name == manifest::NAME {
         return show_manifest(path, &mut to).map(|_| ());
+    }
+    if let Some(number) = codec_number(path) {
+        return show_codec(path, number, &mut to);
     }
     if !name.ends_with(".seg") {
         return Err(InspectError::Unknown(path.to_path_buf()));
@@ -55,6 +60,9 @@ fn directory(dir: &Path, to: &mut Output<'_>) -> Result<(), InspectError> {
         named = (manifest.first_segment..=manifest.last_segment).collect();
     }
     let mut result = shown.map(|_| ());
+    for number in coding::numbers(dir).map_err(failed(dir))? {
+        result = result.and(show_codec(&coding::path(dir, number), number, to));
+    }
     named.extend(numbers.into_iter().filter(|number| !named.contains(number)).collect::<Vec<_>>());
     named.sort_unstable();
     for number in named {
@@ -75,9 +83,39 @@ fn show_manifest(path: &Path, to: &mut Output<'_>) -> Result<Manifest, InspectEr
     Ok(manifest)
 }
 
+/// The number of a codec generation's file.
+fn codec_number(path: &Path) -> Option<u32> {
+    let number = coding::number_of(path.file_name()?.to_str()?)?;
+    (coding::path(path.parent()?.parent()?, number) == path).then_some(number)
+}
+
+fn show_codec(path: &Path, number: u32, to: &mut Output<'_>) -> Result<(), InspectError> {
+    let bytes = fs::read(path).map_err(failed(path))?;
+    let known = coding::decode_file(&bytes, number, None);
+    let known = known.map_err(|detail| InspectError::Damaged { file: path.to_path_buf(), at: 0, detail })?;
+    to.show(
+        path,
+        &json!({
+            "what": "codec", "file": path.display().to_string(), "number": number, "view": known.view,
+            "samples": known.samples, "bytes": bytes.len(), "slots": known.generation.slots(),
+            "dictionary_bytes": known.generation.dictionary_bytes(),
+        }),
+    )?;
+    for mut block in known.generation.blocks() {
+        block["what"] = json!("block");
+        to.show(path, &block)?;
+    }
+    Ok(())
+}
+
 fn show_segment(path: &Path, to: &mut Output<'_>) -> Result<(), InspectError> {
     let segment = Segment::open(path, false).map_err(damaged)?;
     let header = &segment.header;
+    if let Some(dir) = path.parent() {
+        let owner = Owner { shard: header.shard, stream: header.stream };
+        // Payloads whose generation cannot be loaded are shown as they are stored.
+        to.codecs = Codecs::load(dir, owner).ok().map(|loaded| loaded.codecs);
+    }
     to.show(
         path,
         &json!({
@@ -118,28 +156,37 @@ fn show_frame(segment: &Segment, frame: &Frame<'_>, to: &mut Output<'_>) -> Resu
             at,
             detail: "a record that is not whole in a frame that is".to_owned(),
         })?;
-        let shown = show_record(&record, &to.topics);
+        let shown = show_record(&record, to);
         to.show(&segment.path, &shown)?;
     }
     Ok(())
 }
 
-fn show_record(record: &FrameRecord<'_>, topics: &[String]) -> Value {
+fn show_record(record: &FrameRecord<'_>, to: &Output<'_>) -> Value {
     let header = &record.header;
     let mut value = json!({
         "what": "record", "at": record.at, "view": header.view, "entity": text_or_hex(record.entity),
         "kind": if header.kind() == Kind::Value { "value" } else { "tombstone" },
         "event_time_ms": header.event_time_ms, "ingest_time_ms": header.ingest_time_ms,
-        "expiry_ms": header.expiry_ms, "topic": topic_name(topics, usize::from(header.topic)),
+        "expiry_ms": header.expiry_ms, "topic": topic_name(&to.topics, usize::from(header.topic)),
         "offset": header.offset, "late": header.is_late(), "mixed": header.is_mixed(), "depth": header.depth,
         "prev": pointer(header.prev), "jump": pointer(header.jump), "late_before": pointer(header.late),
         "codec": header.codec, "payload_bytes": header.payload_len,
     });
-    if record::short_sum(record.payload) != header.payload_sum {
-        value["payload"] = json!("damaged");
-    } else if header.codec == 0 {
-        value["payload"] = json!(text_or_hex(record.payload));
-    }
+    let stored = Stored::of(header, record.payload);
+    value["coding"] = match stored {
+        Some(stored) => json!(format!("{:?}", stored.coding).to_lowercase()),
+        None => json!("unknown"),
+    };
+    let payload = stored.and_then(|stored| match &to.codecs {
+        Some(codecs) => codecs.decoded(stored),
+        None => (stored.coding == Coding::Raw).then(|| stored.bytes.to_vec()),
+    });
+    value["payload"] = match payload {
+        _ if record::short_sum(record.payload) != header.payload_sum => json!("damaged"),
+        Some(payload) => json!(text_or_hex(&payload)),
+        None => json!("its codec generation is missing or damaged"),
+    };
     value
 }
 
@@ -177,6 +224,8 @@ struct Output<'o> {
     json: bool,
     out: &'o mut dyn Write,
     topics: Vec<String>,
+    /// Of the segment that is shown.
+    codecs: Option<Codecs>,
 }
 
 impl Output<'_> {
@@ -189,7 +238,7 @@ impl Output<'_> {
     fn line(&mut self, value: &Value) -> io::Result<()> {
         let what = value["what"].as_str().unwrap_or_default();
         let indent = match what {
-            "manifest" | "segment" => "",
+            "manifest" | "segment" | "codec" => "",
             "record" => "    ",
             _ => "  ",
         };

@@ -23,8 +23,9 @@ impl Listing {
         let (answer, listed) = (entries.clone(), segment.clone());
         group.keep(shard, move |_| {
             // A key that is not forgotten leads to a segment that is gone, which reads and writes take for no key.
-            let entries = Footer::of(&listed).and_then(|footer| footer.entries().map(Iterator::collect));
-            let _ = answer.set(entries.unwrap_or_default());
+            let entries =
+                Footer::of(&listed).and_then(|footer| Some(footer.entries()?.collect())).unwrap_or_default();
+            let _ = answer.set(entries);
         });
         Listing { segment, entries, next: 0 }
     }

@@ -1,5 +1,6 @@
 //! The scenarios, one module each, and what they share: a broker with the mix on it and a server reading it.
 
+pub mod engine;
 pub mod ingest;
 pub mod read;
 

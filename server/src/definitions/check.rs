@@ -6,6 +6,8 @@ use std::fmt::Display;
 use std::hash::Hash;
 use std::sync::Arc;
 
+use forebay_storage::FieldPlan;
+
 use super::grammar::{Draft, Placed, ServiceDraft, ViewDraft};
 use super::{Definitions, EventTimeSource, FeatureService, LaneDefinition, ServiceView, View};
 use crate::config::suggest::did_you_mean;
@@ -96,6 +98,7 @@ fn view(placed: Placed<ViewDraft>, lanes: &[Placed<LaneDefinition>], errors: &Er
     }
     Arc::new(View {
         plan: Plan::compile(&paths, draft.avro_json),
+        stored: FieldPlan::new(paths, draft.avro_json),
         name: draft.name,
         id: draft.id,
         lane: lane.unwrap_or_default(),

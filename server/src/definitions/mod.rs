@@ -14,6 +14,8 @@ mod tests;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use forebay_storage::FieldPlan;
+
 pub use compatible::compatible;
 pub use forebay_client::Partitioner;
 pub use load::{DefinitionErrors, load, parse};
@@ -104,6 +106,8 @@ pub struct View {
     pub fields: Vec<Field>,
     /// The path plan compiled from `event_time` (slot 0 when it is a path) and `fields`; see `json::Plan`.
     pub plan: Plan,
+    /// The same paths, for payloads as they are stored.
+    pub stored: FieldPlan,
 }
 
 /// Where a data point's event time is found.

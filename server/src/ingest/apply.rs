@@ -130,7 +130,8 @@ impl LaneThread {
             lane.counters.wrong_partition.fetch_add(1, Ordering::Relaxed);
         }
         self.upkeep.bytes += record.payload.map_or(0, |payload| payload.len() as u64);
-        match decode(&record, &rules, &mut self.slots) {
+        let encode = |view: &_, payload| shard.encode(view, payload);
+        match decode(&record, &rules, &mut self.slots, encode) {
             Decision::Put(point) => shard.put(topic, offset, now_ms, &point),
             Decision::Expired => shard.skip_expired(topic, offset, now_ms),
             Decision::Dead(reason, detail) => {

@@ -134,11 +134,29 @@ impl fmt::Display for Reason {
     }
 }
 
+/// What is known of a payload that was not scanned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Known<'r> {
+    /// Nothing.
+    Nothing,
+    /// It is a valid JSON object, not too deep, with this raw text in slot 0 of its view's plan.
+    Object {
+        /// Nothing if the payload has none.
+        first: Option<&'r [u8]>,
+    },
+}
+
 type Dead = (Reason, String);
 
-/// Decides what `record` is. `slots` is only for its memory.
-pub fn decode<'r>(record: &Record<'r>, rules: &Rules<'_>, slots: &mut Slots) -> Decision<'r> {
-    match data_point(record, rules, slots) {
+/// Decides what `record` is. `know` is asked about its payload once, and only if the payload matters; what it does not
+/// know is scanned. `slots` is only for its memory.
+pub fn decode<'r>(
+    record: &Record<'r>,
+    rules: &Rules<'_>,
+    slots: &mut Slots,
+    know: impl FnOnce(&Arc<View>, &'r [u8]) -> Known<'r>,
+) -> Decision<'r> {
+    match data_point(record, rules, slots, know) {
         Ok(point) if point.expiry_ms <= rules.ingest_time_ms => Decision::Expired,
         Ok(point) => Decision::Put(point),
         Err((reason, detail)) => Decision::Dead(reason, detail),
@@ -151,13 +169,27 @@ pub fn is_at_home(record: &Record<'_>, rules: &Rules<'_>) -> bool {
     record.key.is_none_or(|key| key.is_empty() || home(key) == record.partition)
 }
 
-fn data_point<'r>(record: &Record<'r>, rules: &Rules<'_>, slots: &mut Slots) -> Result<DataPoint<'r>, Dead> {
+fn data_point<'r>(
+    record: &Record<'r>,
+    rules: &Rules<'_>,
+    slots: &mut Slots,
+    know: impl FnOnce(&Arc<View>, &'r [u8]) -> Known<'r>,
+) -> Result<DataPoint<'r>, Dead> {
     let entity = entity(record)?;
     check_size(record, rules)?;
     let view = view(record, rules)?;
     let event_time_ms = match record.payload {
         None => tombstone_time(record)?,
-        Some(payload) => value_time(record, payload, view, slots)?,
+        Some(payload) => {
+            let first = match know(view, payload) {
+                Known::Object { first } => first,
+                Known::Nothing => {
+                    view.plan.scan(payload, slots).map_err(not_json)?;
+                    slots.get(0, payload)
+                }
+            };
+            value_time(record, first, view)?
+        }
     };
     check_event_time(event_time_ms).map_err(|detail| (Reason::BadEventTime, detail))?;
     let own_ttl = own_ttl(record)?;
@@ -192,7 +224,7 @@ fn check_size(record: &Record<'_>, rules: &Rules<'_>) -> Result<(), Dead> {
     Err((Reason::TooLarge, format!("the payload has {size} bytes, the lane allows {limit}")))
 }
 
-fn view<'d>(record: &Record<'_>, rules: &Rules<'d>) -> Result<&'d View, Dead> {
+fn view<'d>(record: &Record<'_>, rules: &Rules<'d>) -> Result<&'d Arc<View>, Dead> {
     let unknown = |detail| Err((Reason::UnknownView, detail));
     match (header(record, VIEW_HEADER), rules.views) {
         (Some(name), views) => match views.iter().find(|view| view.name.as_bytes() == name) {
@@ -234,14 +266,14 @@ fn tombstone_time(record: &Record<'_>) -> Result<i64, Dead> {
     Ok(number(record, EVENT_TIME_HEADER)?.unwrap_or(record.timestamp_ms))
 }
 
-fn value_time(record: &Record<'_>, payload: &[u8], view: &View, slots: &mut Slots) -> Result<i64, Dead> {
-    view.plan.scan(payload, slots).map_err(not_json)?;
+/// `first` is what slot 0 of the view's plan has.
+fn value_time(record: &Record<'_>, first: Option<&[u8]>, view: &View) -> Result<i64, Dead> {
     match &view.event_time {
         EventTimeSource::Kafka => Ok(record.timestamp_ms),
         EventTimeSource::Header(name) => number(record, name.as_bytes())?
             .ok_or_else(|| (Reason::NoEventTime, format!("header {name} is missing"))),
         EventTimeSource::Path { path, unit } => {
-            let raw = slots.get(0, payload).filter(|raw| !typed::is_null(raw));
+            let raw = first.filter(|raw| !typed::is_null(raw));
             let missing = || (Reason::NoEventTime, format!("{} is absent or null", path.join(".")));
             typed::event_time(raw.ok_or_else(missing)?, *unit, view.avro_json)
                 .map_err(|detail| (Reason::BadEventTime, detail))
@@ -289,3 +321,7 @@ fn shown(bytes: &[u8]) -> String {
 #[cfg(test)]
 #[path = "decode_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "fit_tests.rs"]
+mod fit_tests;

@@ -86,7 +86,7 @@ impl Bench {
         let feeds = |view: &&Arc<View>| view.topics.iter().any(|name| name == topic);
         let views: Vec<_> = self.definitions.views.iter().filter(feeds).cloned().collect();
         let rules = Rules { lane, views: &views, partitions: 8, ingest_time_ms: NOW };
-        decode(record, &rules, &mut self.slots)
+        decode(record, &rules, &mut self.slots, |_, _| Known::Nothing)
     }
 
     fn dead(&mut self, topic: &str, record: &Record<'_>) -> Reason {

@@ -187,6 +187,7 @@ impl LaneRun {
         Options {
             segment_bytes: self.storage.segment_bytes,
             allowed_lateness_ms: self.lane.definition.allowed_lateness_ms,
+            ..Options::default()
         }
     }
 

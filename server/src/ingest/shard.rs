@@ -10,7 +10,8 @@ use forebay_storage::{
     OpenError, Outcome, Put, ShardReader, ShardWriter, TopicIndex, ViewPolicy, WriteError,
 };
 
-use super::decode::DataPoint;
+use super::decode::{DataPoint, Known};
+use crate::definitions::View;
 use crate::lane::{Counters, Lane, ShardHandle, ShardState};
 
 /// An open shard.
@@ -23,6 +24,8 @@ pub struct Shard {
     pub topics: Vec<Source>,
     writer: ShardWriter,
     reader: ShardReader,
+    /// The views whose fields the writer finds while it encodes.
+    bound: BTreeMap<u16, Arc<View>>,
     pending: Pending,
 }
 
@@ -61,7 +64,8 @@ impl Shard {
         reader: ShardReader,
     ) -> Shard {
         let pending = Pending { newest_timestamp_ms: vec![0; topics.len()], ..Pending::default() };
-        Shard { partition: handle.partition, handle, topics, writer, reader, pending }
+        let bound = BTreeMap::new();
+        Shard { partition: handle.partition, handle, topics, writer, reader, bound, pending }
     }
 
     /// The next offset wanted of a topic, uncommitted ones included.
@@ -72,6 +76,16 @@ impl Shard {
     /// The partition's clock when a record of this Kafka timestamp comes.
     pub fn ingest_time_ms(&self, topic: usize, timestamp_ms: i64) -> i64 {
         self.writer.ingest_time_ms(self.topics[topic].index).max(timestamp_ms)
+    }
+
+    /// Encodes a payload that may be about to be put, and says what that found out about it.
+    pub fn encode<'p>(&mut self, view: &Arc<View>, payload: &'p [u8]) -> Known<'p> {
+        if !self.bound.get(&view.id).is_some_and(|bound| Arc::ptr_eq(bound, view)) {
+            self.writer.bind(view.id, view.stored.paths(), view.stored.looks_through_wrappers());
+            self.bound.insert(view.id, view.clone());
+        }
+        let fit = self.writer.encode(view.id, payload);
+        if fit.is_valid() { Known::Object { first: fit.field(0) } } else { Known::Nothing }
     }
 
     /// Adds a data point to the frame.

@@ -1,8 +1,6 @@
 //! The rows of one view in the making: status, times, position and value of each version, column by column. Filled by
 //! `read` in any order of rows and by `history` from the newest on; knows versions, not shards or requests.
 
-use std::borrow::Cow;
-
 use bytes::Bytes;
 use forebay_proto::v1::{Format, Status as ValueStatus, ViewColumns};
 use forebay_storage::{Kind, ReadError, TopicLog, Version};
@@ -101,6 +99,8 @@ pub(super) struct Columns {
     out: ViewColumns,
     typed: Option<FieldColumns>,
     row_bytes: usize,
+    /// The payload at hand.
+    text: Vec<u8>,
 }
 
 impl Columns {
@@ -128,7 +128,7 @@ impl Columns {
             json: vec![Bytes::new(); json_rows],
             fields: Vec::new(),
         };
-        Ok(Columns { out, typed, row_bytes })
+        Ok(Columns { out, typed, row_bytes, text: Vec::new() })
     }
 
     /// Adds a row that is NOT_FOUND and gives its index.
@@ -169,8 +169,8 @@ impl Columns {
         self.out.status[row] = status as i32;
         self.set_place(row, version, origin);
         if judge.gives(status) {
-            let payload = version.payload().map_err(|error: ReadError| data_loss(&error))?;
-            self.set_value(row, payload, budget)?;
+            let bytes = self.set_value(row, version).map_err(|error| data_loss(&error))?;
+            budget.spend(bytes)?;
         }
         Ok(())
     }
@@ -195,18 +195,15 @@ impl Columns {
         at as u32
     }
 
-    fn set_value(&mut self, row: usize, payload: Cow<'_, [u8]>, budget: &mut Budget) -> Result<(), Status> {
-        match &mut self.typed {
-            Some(typed) => budget.spend(typed.set(row, &payload)),
-            None => {
-                budget.spend(payload.len())?;
-                self.out.json[row] = match payload {
-                    Cow::Borrowed(bytes) => Bytes::copy_from_slice(bytes),
-                    Cow::Owned(bytes) => Bytes::from(bytes),
-                };
-                Ok(())
-            }
+    /// Gives how many bytes of the answer the value takes.
+    fn set_value(&mut self, row: usize, version: &Version<'_>) -> Result<usize, ReadError> {
+        if let Some(typed) = &mut self.typed {
+            return typed.set(row, version);
         }
+        self.text.clear();
+        version.payload_into(&mut self.text)?;
+        self.out.json[row] = Bytes::copy_from_slice(&self.text);
+        Ok(self.text.len())
     }
 
     /// The finished columns.

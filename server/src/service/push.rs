@@ -12,7 +12,7 @@ use super::errors::invalid;
 use super::produce::{Outgoing, produce, vector};
 use super::{read, request};
 use crate::definitions::{Definitions, EventTimeSource, LaneDefinition, View};
-use crate::ingest::decode::{self, Decision, Record, Rules, TTL_HEADER, VIEW_HEADER};
+use crate::ingest::decode::{self, Decision, Known, Record, Rules, TTL_HEADER, VIEW_HEADER};
 use crate::json::Slots;
 
 /// How many bad data points a refusal names.
@@ -115,7 +115,7 @@ impl Check<'_> {
         };
         let views = std::slice::from_ref(view);
         let rules = Rules { lane, views, partitions, ingest_time_ms: self.now_ms };
-        match decode::decode(&record, &rules, &mut self.slots) {
+        match decode::decode(&record, &rules, &mut self.slots, |_, _| Known::Nothing) {
             Decision::Put(point) if point.kind == Kind::Value => Ok(()),
             Decision::Put(_) => Err("not a value".into()),
             Decision::Expired => Err("older than its TTL: ingest would drop it".into()),

@@ -1,8 +1,9 @@
-//! Values as typed columns, one per wanted field: each payload is scanned once by its view's plan, then every wanted
-//! field is one lookup. Filled by `columns`; knows plans and types, not versions.
+//! Values as typed columns, one per wanted field. Of a payload that is stored by shape only the wanted fields are touched;
+//! any other is scanned once by its view's plan. Filled by `columns`; knows plans and types, not what a version is worth.
 
 use bytes::Bytes;
 use forebay_proto::v1::{FieldColumn, Status as ValueStatus};
+use forebay_storage::{ReadError, Version};
 
 use super::request::Wanted;
 use crate::definitions::{Field, FieldType, View};
@@ -20,6 +21,8 @@ pub(super) struct FieldColumns {
     fields: Vec<usize>,
     columns: Vec<FieldColumn>,
     slots: Slots,
+    /// The payload or the field at hand.
+    text: Vec<u8>,
 }
 
 impl FieldColumns {
@@ -31,6 +34,7 @@ impl FieldColumns {
             fields: wanted.fields.clone(),
             columns,
             slots: Slots::new(),
+            text: Vec::new(),
         }
     }
 
@@ -48,14 +52,31 @@ impl FieldColumns {
         }
     }
 
-    /// Fills a row from its payload and gives how many bytes of the answer that takes.
-    pub(super) fn set(&mut self, row: usize, payload: &[u8]) -> usize {
-        // Ingest lets only valid objects in; were one not, every field of it would be INVALID rather than guessed.
-        let valid = self.view.plan.scan(payload, &mut self.slots).is_ok();
+    /// Fills a row from a version's payload and gives how many bytes of the answer that takes.
+    pub(super) fn set(&mut self, row: usize, version: &Version<'_>) -> Result<usize, ReadError> {
+        self.text.clear();
+        let Some(fields) = version.fields(&self.view.stored)? else {
+            version.payload_into(&mut self.text)?;
+            return Ok(self.set_scanned(row));
+        };
         let mut bytes = 0;
         for (field, column) in self.fields.iter().zip(&mut self.columns) {
             let field = &self.view.fields[*field];
-            let raw = self.slots.get(field.slot, payload);
+            self.text.clear();
+            let raw = fields.get(field.slot, &mut self.text);
+            bytes += set_cell(column, row, cell(field, self.view.avro_json, raw));
+        }
+        Ok(bytes)
+    }
+
+    /// From the payload in `text`.
+    fn set_scanned(&mut self, row: usize) -> usize {
+        // Ingest lets only valid objects in; were one not, every field of it would be INVALID rather than guessed.
+        let valid = self.view.plan.scan(&self.text, &mut self.slots).is_ok();
+        let mut bytes = 0;
+        for (field, column) in self.fields.iter().zip(&mut self.columns) {
+            let field = &self.view.fields[*field];
+            let raw = self.slots.get(field.slot, &self.text);
             let value = if valid { cell(field, self.view.avro_json, raw) } else { Cell::Invalid };
             bytes += set_cell(column, row, value);
         }

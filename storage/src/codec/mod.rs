@@ -86,6 +86,7 @@ mod learn;
 mod network;
 mod number;
 mod scalar;
+mod show;
 mod slot;
 mod structure;
 mod symbols;

@@ -8,7 +8,7 @@ use super::learning::Learning;
 use super::training::{Finished, Job, Trainings};
 use super::{Codecs, Known, Loaded, Stored};
 use crate::codec::{self, Binding, Coding, Encoded, Encoder, Ranges, Trainer};
-use crate::worker::Errands;
+use crate::shard::Shard;
 
 /// The coders of a stream's views.
 #[derive(Debug)]
@@ -41,9 +41,9 @@ struct ViewCoder {
     learning: Learning,
     /// Number of the generation in use, 0 for none.
     codec: u32,
-    paths: Vec<Vec<String>>,
-    avro: bool,
-    /// `paths` bound to the generation in use.
+    /// What `bind` was given: paths, and whether wrappers are looked through.
+    paths: Option<(Vec<Vec<String>>, bool)>,
+    /// The same bound to the generation in use.
     binding: Option<Binding>,
 }
 
@@ -56,7 +56,8 @@ pub struct Fit<'w, 'p> {
 }
 
 impl<'p> Fit<'_, 'p> {
-    /// The payload is a JSON object of at most 128 levels, and its bound fields are known. If not, it may be anything.
+    /// The payload is a JSON object of at most 128 levels, and the fields bound for its view are known. If not, or if
+    /// nothing is bound, it may be anything.
     pub fn is_valid(&self) -> bool {
         self.ranges.is_some()
     }
@@ -90,43 +91,34 @@ impl Coder {
             let known = newest.get(&view);
             let learning = Learning::new(samples, known.map(|(_, samples)| *samples));
             let codec = known.map_or(0, |(number, _)| *number);
-            Box::new(ViewCoder { learning, codec, paths: Vec::new(), avro: false, binding: None })
+            Box::new(ViewCoder { learning, codec, paths: None, binding: None })
         })
     }
 
     /// Remembers which paths of a view are asked for.
     pub fn bind(&mut self, codecs: &Codecs, view: u16, paths: &[Vec<String>], avro: bool) {
         let coder = self.view(view);
-        (coder.paths, coder.avro) = (paths.to_vec(), avro);
+        coder.paths = Some((paths.to_vec(), avro));
         coder.bind(codecs);
     }
 
     /// Encodes a payload that is about to be put.
     pub fn encode<'p>(&mut self, codecs: &Codecs, view: u16, payload: &'p [u8]) -> Fit<'_, 'p> {
-        self.prepare(codecs, view, payload);
-        let valid = self.last.is_some_and(|last| last.encoded.valid);
-        Fit { payload, ranges: valid.then_some(&self.ranges) }
+        let bound = self.prepare(codecs, view, payload);
+        Fit { payload, ranges: bound.is_some().then_some(&self.ranges) }
     }
 
-    /// Encodes a payload, if that is worth while, and finds its bound fields.
-    fn prepare(&mut self, codecs: &Codecs, view: u16, payload: &[u8]) {
+    /// Encodes a payload, if that is worth while. If it is valid and its view is bound, `ranges` has the fields.
+    fn prepare(&mut self, codecs: &Codecs, view: u16, payload: &[u8]) -> Option<()> {
         self.last = None;
-        let coder = self.view(view);
-        let codec = coder.codec;
-        if payload.is_empty() || codec == 0 || !coder.learning.pays() {
-            return;
-        }
-        let Some(known) = codecs.get(codec) else { return };
+        let codec = self.view(view).codec_in_use().filter(|_| !payload.is_empty())?;
+        let generation = &codecs.get(codec)?.generation;
         self.bytes.clear();
-        let encoded = codec::encode(&known.generation, payload, &mut self.encoder, &mut self.bytes);
+        let encoded = codec::encode(generation, payload, &mut self.encoder, &mut self.bytes);
         self.last = Some(Last { view, codec, encoded });
-        if encoded.valid {
-            let binding = self.views.get(&view).and_then(|coder| coder.binding.as_ref());
-            match binding {
-                Some(binding) => binding.ranges(&known.generation, &self.encoder, &mut self.ranges),
-                None => self.ranges = Ranges::new(),
-            }
-        }
+        let binding = self.views.get(&view)?.binding.as_ref().filter(|_| encoded.valid)?;
+        binding.ranges(generation, &self.encoder, &mut self.ranges);
+        Some(())
     }
 
     /// Makes sure that `stored` is of this payload. Costs no second encoding if it was the last one encoded.
@@ -157,16 +149,9 @@ impl Coder {
     }
 
     /// Begins a training: gives what is to be run elsewhere.
-    pub fn train(
-        &mut self,
-        codecs: &Codecs,
-        errands: &Arc<Errands>,
-        view: u16,
-        trainer: Trainer,
-    ) -> impl FnOnce() + Send + use<> {
+    pub fn train(&mut self, shard: &Arc<Shard>, view: u16, trainer: Trainer) -> impl FnOnce() + Send + use<> {
         self.number += 1;
-        let (dir, owner, errands) = (codecs.dir.clone(), codecs.owner, errands.clone());
-        self.trainings.begin(Job { dir, owner, errands, view, number: self.number, trainer })
+        self.trainings.begin(Job { shard: shard.clone(), view, number: self.number, trainer })
     }
 
     /// A generation that has been learned and is not used yet; nothing most of the time.
@@ -174,15 +159,10 @@ impl Coder {
         while let Some(Finished { view, known }) = self.trainings.take() {
             match known {
                 Some(known) => return Some((view, known)),
-                None => self.failed(view),
+                None => self.view(view).learning.trained(false),
             }
         }
         None
-    }
-
-    /// A view's generation cannot be used: it is learned anew later.
-    pub fn failed(&mut self, view: u16) {
-        self.view(view).learning.trained(false);
     }
 
     /// Uses a generation from now on.
@@ -203,7 +183,11 @@ impl Coder {
 
 impl ViewCoder {
     fn bind(&mut self, codecs: &Codecs) {
-        let known = codecs.get(self.codec).filter(|_| !self.paths.is_empty());
-        self.binding = known.map(|known| known.generation.bind(&self.paths, self.avro));
+        let known = codecs.get(self.codec).zip(self.paths.as_ref());
+        self.binding = known.map(|(known, (paths, avro))| known.generation.bind(paths, *avro));
+    }
+
+    fn codec_in_use(&self) -> Option<u32> {
+        (self.codec > 0 && self.learning.pays()).then_some(self.codec)
     }
 }

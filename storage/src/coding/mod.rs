@@ -41,7 +41,7 @@ use crate::log::segment::Record;
 use crate::record::RecordHeader;
 pub(crate) use coder::Coder;
 pub use coder::Fit;
-pub(crate) use files::{Known, Owner, clear};
+pub(crate) use files::{Known, Owner, clear, decode as decode_file, number_of, numbers, path};
 use keyed::Keyed;
 pub use plan::{FieldPlan, Fields};
 
@@ -141,14 +141,18 @@ impl Codecs {
             // Decoding undoes encoding, and bits of a shape are the same for the same payload.
             return old.bytes == new.bytes;
         }
-        if old.coding == Coding::Raw {
-            return old.bytes == payload;
-        }
         // One that cannot be decoded any more is no reason to stop writing.
-        let Some(known) = self.get(old.codec) else { return false };
-        let mut decoded = Vec::new();
-        let whole = codec::decode(&known.generation, old.coding, old.bytes, &mut decoded).is_ok();
-        whole && decoded == payload
+        self.decoded(old).is_some_and(|old| old == payload)
+    }
+
+    /// A stored payload as it came; nothing if its generation is not there or it is damaged.
+    pub fn decoded(&self, stored: Stored<'_>) -> Option<Vec<u8>> {
+        if stored.coding == Coding::Raw {
+            return Some(stored.bytes.to_vec());
+        }
+        let (known, mut decoded) = (self.get(stored.codec)?, Vec::new());
+        codec::decode(&known.generation, stored.coding, stored.bytes, &mut decoded).ok()?;
+        Some(decoded)
     }
 
     /// The generation that a record needs.

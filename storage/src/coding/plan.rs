@@ -30,6 +30,16 @@ impl FieldPlan {
         FieldPlan { paths, avro, bound: Keyed::new() }
     }
 
+    /// Names of members, from the root.
+    pub fn paths(&self) -> &[Vec<String>] {
+        &self.paths
+    }
+
+    /// Whether intermediate steps look through Avro-JSON wrappers.
+    pub fn looks_through_wrappers(&self) -> bool {
+        self.avro
+    }
+
     /// The fields of a record's payload; nothing if it is not stored by shape.
     pub(crate) fn fields<'a>(
         &'a self,

@@ -1,14 +1,14 @@
 //! Training off the writer's thread: a job learns a generation from samples and puts its file in place; the writer finds
 //! the outcome at a later commit. A job that outlives its writer writes nothing.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::files::{self, Known, Owner};
+use super::files::{self, Known};
 use crate::codec::Trainer;
-use crate::worker::Errands;
+use crate::keeper;
+use crate::shard::Shard;
 
 /// The trainings of one writer.
 #[derive(Debug, Default)]
@@ -29,9 +29,7 @@ pub(super) struct Finished {
 /// A training to do.
 #[derive(Debug)]
 pub(super) struct Job {
-    pub dir: PathBuf,
-    pub owner: Owner,
-    pub errands: Arc<Errands>,
+    pub shard: Arc<Shard>,
     pub view: u16,
     pub number: u32,
     pub trainer: Trainer,
@@ -67,13 +65,18 @@ impl Trainings {
 impl Job {
     fn run(self) -> Option<Known> {
         // Nothing is written while it learns: the writer need not wait for that.
-        drop(self.errands.begin()?);
+        let codecs = &self.shard.codecs;
+        drop(self.shard.errands.begin()?);
         let generation = self.trainer.train(self.number);
-        let bytes = files::encode(self.owner, self.view, self.trainer.len() as u32, &generation);
+        let bytes = files::encode(codecs.owner, self.view, self.trainer.len() as u32, &generation);
         // What cannot be loaded must not be used.
-        let known = files::decode(&bytes, self.number, Some(self.owner)).ok()?;
-        let _errand = self.errands.begin()?;
-        files::store(&self.dir, self.number, &bytes).ok()?;
+        let known = files::decode(&bytes, self.number, Some(codecs.owner)).ok()?;
+        let _errand = self.shard.errands.begin()?;
+        files::store(&codecs.dir, self.number, &bytes).ok()?;
+        let note = keeper::store_manifest(&self.shard, |manifest| {
+            manifest.last_codec = manifest.last_codec.max(self.number);
+        });
+        note.ok()?;
         Some(known)
     }
 }

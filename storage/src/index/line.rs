@@ -31,8 +31,8 @@ pub(super) struct More {
     pub slots: [AtomicU64; MORE_SLOTS],
 }
 
-pub(super) const MAIN_SLOTS: usize = 6;
-pub(super) const MORE_SLOTS: usize = 7;
+const MAIN_SLOTS: usize = 6;
+const MORE_SLOTS: usize = 7;
 /// Bytes of a line.
 pub(super) const LINE: usize = 64;
 #[cfg(not(loom))]
@@ -65,6 +65,12 @@ impl Main {
     pub fn begin(&self, key: Key) {
         self.tag.store(key.tag, Relaxed);
         self.meta.store(u64::from(key.extra) << 56, Relaxed);
+    }
+
+    /// Becomes another line, without its link; nobody sees the line yet.
+    pub fn copy(&self, from: &Main) {
+        self.tag.store(from.tag.load(Relaxed), Relaxed);
+        self.line().take(from.line());
     }
 
     #[inline]
@@ -106,6 +112,18 @@ impl<'p> Line<'p> {
     pub fn set_link(&self, more: usize) {
         let meta = self.meta.load(Relaxed) | (more as u64 + 1) << self.link_shift;
         self.meta.store(meta, Release);
+    }
+
+    /// Takes views and slots of a line of its kind, not the link; nobody sees the line yet.
+    pub fn take(&self, from: Line<'_>) {
+        let link = 0xFF << self.link_shift;
+        self.meta.store(from.meta.load(Relaxed) & !link, Relaxed);
+        self.slots.iter().zip(from.slots).for_each(|(to, from)| to.store(from.load(Relaxed), Relaxed));
+    }
+
+    /// Whether any view has a slot.
+    pub fn is_live(&self) -> bool {
+        self.slots.iter().any(|slot| slot.load(Relaxed) != Slot::NONE.0)
     }
 
     /// Gives a view a place with a slot; `false` if the line is full. Only the writer calls it.

@@ -6,10 +6,11 @@
 //! then the link to it; a `Main` line, then its fingerprint. A line whose entity has no slots any more stays where it
 //! is, since a reader may have just found it; it is left out when the page is made anew.
 
-use super::line::{LINE, Line, MAIN_SLOTS, MORE_SLOTS, Main, More, equal_bytes};
+use super::line::{LINE, Line, Main, More, equal_bytes};
 use super::views::Dense;
 use super::{Key, Slot};
 use crate::atomics::{AtomicU8, AtomicU64, Ordering::*};
+use crate::map::prefetch;
 
 /// Some entities of the index. With its two boxes it takes two cache lines, of which the first is the fingerprints'.
 #[derive(Debug)]
@@ -100,7 +101,16 @@ impl Page {
     pub fn prefetch(&self, key: Key) {
         let candidates = self.candidates(key.fingerprint);
         if let Some(main) = self.mains.get(candidates.trailing_zeros() as usize) {
-            crate::map::prefetch(main);
+            prefetch(main);
+        }
+    }
+
+    /// Asks for the second line of an entity, with a look at the first.
+    #[inline]
+    pub fn prefetch_more(&self, key: Key) {
+        let link = self.row(key).and_then(|row| self.mains[row.main].line().link());
+        if let Some(more) = link.and_then(|more| self.mores.get(more)) {
+            prefetch(more);
         }
     }
 
@@ -143,10 +153,9 @@ impl Page {
     /// Lines its entities would need on another page.
     pub fn needs(&self, belongs: impl Fn(Key) -> bool) -> Lines {
         let mut needs = Lines::default();
-        for row in self.rows().filter(|row| belongs(row.key())) {
-            let slots = row.live().count();
-            needs.mains += usize::from(slots > 0);
-            needs.mores += slots.saturating_sub(MAIN_SLOTS).div_ceil(MORE_SLOTS);
+        for row in self.rows().filter(|row| row.is_live() && belongs(row.key())) {
+            needs.mains += 1;
+            needs.mores += row.lines().count() - 1;
         }
         needs
     }
@@ -154,25 +163,27 @@ impl Page {
     /// A page with those of its entities that belong on it, which must have room there.
     pub fn rebuilt(&self, depth: u8, lines: Lines, belongs: impl Fn(Key) -> bool) -> Page {
         let page = Page::new(depth, lines);
-        for row in self.rows() {
-            let key = row.key();
-            if belongs(key) {
-                page.copy(key, row);
-            }
+        for row in self.rows().filter(|row| row.is_live() && belongs(row.key())) {
+            page.copy(row);
         }
         page
     }
 
-    fn copy(&self, key: Key, from: Row<'_>) {
-        let mut row: Option<Row<'_>> = None;
-        for (view, slot) in from.live() {
-            let put = match row {
-                Some(row) => row.put(view, slot),
-                None => self.begin(key, view, slot),
-            };
-            debug_assert!(put.is_ok(), "a page is made with room for what it gets");
-            row = row.or(Some(Row { page: self, main: usize::from(self.mains_used.load(Relaxed)) - 1 }));
+    /// Adds an entity of another page; nobody sees this one yet.
+    fn copy(&self, row: Row<'_>) {
+        let at = usize::from(self.mains_used.load(Relaxed));
+        let main = &self.mains[at];
+        main.copy(&row.page.mains[row.main]);
+        let mut last = main.line();
+        for from in row.lines().skip(1) {
+            let at = self.mores_used.load(Relaxed);
+            let more = self.mores[usize::from(at)].line();
+            more.take(from);
+            self.mores_used.store(at + 1, Relaxed);
+            last.set_link(usize::from(at));
+            last = more;
         }
+        self.show(at, row.key().fingerprint);
     }
 }
 
@@ -201,6 +212,10 @@ impl<'p> Row<'p> {
     /// Views with their slots.
     pub fn live(&self) -> impl Iterator<Item = (Dense, Slot)> + use<'p> {
         self.lines().flat_map(Line::live)
+    }
+
+    fn is_live(&self) -> bool {
+        self.lines().any(|line| line.is_live())
     }
 
     /// Changes the view's slot from `old` to none; whether it was `old`. Only the writer calls it.

@@ -20,14 +20,16 @@ impl Index {
     /// Applies records in the order of the log. The later one of a key takes its slot; but a late one whose key is not
     /// there is dropped: it came to a version that has expired, and the key was forgotten with it.
     pub fn replay(&self, mut log: impl Iterator<Item = Logged>) {
-        let mut group = Vec::with_capacity(GROUP);
+        let (mut group, mut guard) = (Vec::with_capacity(GROUP), crossbeam_epoch::pin());
         loop {
             group.extend(log.by_ref().take(GROUP).map(|logged| (Key::new(logged.entity_hash), logged)));
             if group.is_empty() {
                 return;
             }
-            self.replay_group(&group, &crossbeam_epoch::pin());
+            self.replay_group(&group, &guard);
             group.clear();
+            // Lets go of pages that were made anew.
+            guard.repin();
         }
     }
 
@@ -40,6 +42,9 @@ impl Index {
         }
         for (key, _) in group {
             self.region(*key).load(key.path(), guard).prefetch(*key);
+        }
+        for (key, _) in group {
+            self.region(*key).load(key.path(), guard).prefetch_more(*key);
         }
         for (key, logged) in group {
             if !logged.slot.is_late() || self.has(*key, logged.view, guard) {

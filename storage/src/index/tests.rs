@@ -11,7 +11,7 @@ fn key(n: u64) -> Key {
 }
 
 fn slot(n: u64) -> Slot {
-    Slot::new((n >> 20) as u32, (n & 0xFF_FFFF) * 8 + 8, Coarse(1), n % 7 == 0)
+    Slot::new((n >> 20) as u32, (n & 0xFF_FFFF) * 8 + 8, Coarse(1), n.is_multiple_of(7))
 }
 
 fn random(state: &mut u64) -> u64 {
@@ -30,7 +30,8 @@ fn many_steps_agree_with_a_map() {
     for step in 1..600_000 {
         let dice = random(&mut state);
         // Most entities have few views, some have many.
-        let (n, view) = (dice % 6000, views[(dice >> 20) as usize % if dice % 60 == 0 { 40 } else { 3 }]);
+        let (n, view) =
+            (dice % 6000, views[(dice >> 20) as usize % if dice.is_multiple_of(60) { 40 } else { 3 }]);
         let number = index.add_view(view, guard).expect("few views");
         let old = map.get(&(n, view)).copied().unwrap_or(Slot::NONE);
         if dice >> 32 & 3 == 0 && old != Slot::NONE {

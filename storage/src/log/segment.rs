@@ -53,12 +53,12 @@ pub(crate) struct Segment {
     file: File,
     /// Highest expiry of its records, for expiry; `i64::MIN` without records.
     pub max_expiry_ms: AtomicI64,
-    /// It is full and has no footer yet.
-    pub sealing: AtomicBool,
     /// Slots that lead here: its records that are the newest of their keys. Changed by the writer, at a commit.
     pub live: AtomicU32,
     /// Highest ingest time of its first frame, ms: what coarse event times of its slots count from.
     base_ms: OnceLock<i64>,
+    /// It is full and has no footer yet.
+    pub sealing: AtomicBool,
 }
 
 /// Path of a segment.
@@ -179,9 +179,9 @@ impl Segment {
             map,
             file,
             max_expiry_ms: AtomicI64::new(i64::MIN),
-            sealing: AtomicBool::new(false),
             live: AtomicU32::new(0),
             base_ms: OnceLock::new(),
+            sealing: AtomicBool::new(false),
         }
     }
 
@@ -329,15 +329,23 @@ impl Segments {
         self.list.first().map_or(u32::MAX, |segment| segment.number)
     }
 
+    /// The segment of a number; nothing if it is gone.
+    #[inline]
+    fn at(&self, number: u32) -> Option<&Arc<Segment>> {
+        let place = *self.places.get(number.checked_sub(self.first())? as usize)?;
+        self.list.get((place as usize).checked_sub(1)?)
+    }
+
     /// The segment a slot leads to; nothing if it is gone. Slots know segment numbers modulo 2^20, and there are never so
-    /// many: a slot of a segment older than all comes out beyond the newest.
+    /// many: a slot of a segment that is gone comes out beyond the newest.
     #[inline]
     pub fn of_slot(&self, slot: Slot) -> Option<&Arc<Segment>> {
         if slot == Slot::NONE {
             return None;
         }
-        let place = slot.segment().wrapping_sub(self.first()) & (Slot::SEGMENTS - 1);
-        self.list.get((*self.places.get(place as usize)? as usize).checked_sub(1)?)
+        let first = self.first();
+        let number = first + (slot.segment().wrapping_sub(first) & (Slot::SEGMENTS - 1));
+        self.at(number)
     }
 
     /// Asks for the first cache lines of the record a slot leads to: header, entity id and some payload.
@@ -356,10 +364,16 @@ impl Segments {
 
     /// Counts the slots that lead to each segment, from those an index has.
     pub fn count_live(&self, index: &Index) {
-        self.list.iter().for_each(|segment| segment.live.store(0, Ordering::Relaxed));
+        let mut live = vec![0; self.places.len()];
+        let first = self.first();
         index.for_each(&crossbeam_epoch::pin(), |slot| {
-            self.of_slot(slot).inspect(|segment| segment.count_live(1));
+            if let Some(segment) = self.of_slot(slot) {
+                live[(segment.number - first) as usize] += 1;
+            }
         });
+        for segment in &self.list {
+            segment.live.store(live[(segment.number - first) as usize], Ordering::Relaxed);
+        }
     }
 
     /// The record at a location; nothing if there is none, or if its segment is gone.

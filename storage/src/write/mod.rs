@@ -270,22 +270,15 @@ impl ShardWriter {
     /// Lets a put payload be learned from, and begins a training when it is time.
     fn learn(&mut self, put: &Put<'_>) {
         if let Some(trainer) = self.coder.note(put.view, put.payload) {
-            let job = self.coder.train(&self.shard.codecs, &self.shard.errands, put.view, trainer);
+            let job = self.coder.train(&self.shard, put.view, trainer);
             self.sync.background(job);
         }
     }
 
-    /// Uses what was learned from now on. Records may use a generation once the MANIFEST knows its number.
+    /// Uses what was learned from now on.
     fn take_up_codecs(&mut self) {
         while let Some((view, known)) = self.coder.learned() {
-            let number = known.generation.number();
-            let named = keeper::store_manifest(&self.shard, |manifest| {
-                manifest.last_codec = number.max(manifest.last_codec);
-            });
-            match named {
-                Ok(()) => self.coder.adopt(&self.shard.codecs, view, known),
-                Err(_) => self.coder.failed(view),
-            }
+            self.coder.adopt(&self.shard.codecs, view, known);
         }
     }
 

@@ -2,7 +2,7 @@
 
 mod bad_files;
 mod basics;
-mod crash;
+mod coding;
 mod inspection;
 mod model;
 #[cfg(feature = "planted-bugs")]

@@ -3,11 +3,13 @@
 
 use std::path::PathBuf;
 
-use forebay_storage::{Kind, ShardReader, ShardWriter, TopicIndex};
+use forebay_storage::{Kind, Options, ShardReader, ShardWriter, TopicIndex, open};
 use proptest::prelude::*;
 
 use crate::model::Model;
-use crate::store::{ENTITIES, Point, TOPICS, VIEWS, applied, assert_agrees, copy, open_at, segments};
+use crate::store::{
+    ENTITIES, Point, TOPICS, VIEWS, applied, assert_agrees, copy, identity, no_sync, options, segments,
+};
 
 /// One step.
 #[derive(Debug, Clone)]
@@ -110,7 +112,9 @@ impl Run {
     }
 
     fn open(&mut self) {
-        self.store = Some(open_at(&self.dir()));
+        let options = Options { codec_samples: 4, ..options() };
+        let opened = open(&self.dir(), &identity(), &options, &no_sync());
+        self.store = Some(opened.unwrap_or_else(|error| panic!("{error}")));
     }
 
     fn writer(&mut self) -> &mut ShardWriter {
@@ -125,7 +129,7 @@ impl Run {
                 self.clock += if age == 199 { 10 * 86_400_000 } else { 0 };
                 let next = self.pending.positions.get(&topic).copied().unwrap_or(-1) + gap;
                 let time = self.clock - age * 1000;
-                let payload = if same { b"same".to_vec() } else { vec![b'a' + (next % 26) as u8; size] };
+                let payload = if same { b"same".to_vec() } else { payload(self.clock, next, size) };
                 let (kind, payload) =
                     if tombstone { (Kind::Tombstone, Vec::new()) } else { (Kind::Value, payload) };
                 // Topics lag behind each other by different times.
@@ -193,6 +197,15 @@ impl Run {
     fn commit(&mut self) {
         self.writer().commit().expect("a commit");
         self.committed_now();
+        self.learn();
+    }
+
+    /// Waits until what is being learned can be used by the next put, so that a failing case fails again.
+    fn learn(&mut self) {
+        while self.writer().is_learning() {
+            std::thread::yield_now();
+            self.writer().commit().expect("a commit");
+        }
     }
 
     fn committed_now(&mut self) {
@@ -240,6 +253,19 @@ impl Run {
     fn compare(&self) {
         let reader = &self.store.as_ref().expect("open").1;
         assert_agrees(reader, self.committed.last().expect("one"));
+    }
+}
+
+/// Objects of two shapes, free text, and bytes that are neither.
+fn payload(clock: i64, next: i64, size: usize) -> Vec<u8> {
+    let text = || String::from_utf8(vec![b'a' + (next % 26) as u8; size]).expect("letters");
+    match next % 5 {
+        0 => {
+            format!(r#"{{"ts":{clock},"value":{}.{},"on":{}}}"#, size, next % 10, next % 3 == 0).into_bytes()
+        }
+        1 => format!(r#"{{"note":"{}","list":[{next},{size}],"id":"{clock:08x}"}}"#, text()).into_bytes(),
+        2 => vec![(next % 251) as u8; size % 50],
+        _ => text().into_bytes(),
     }
 }
 

@@ -1,6 +1,7 @@
 //! A small shard to test with: three topics, a data point with an owner, and comparison with the model.
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use forebay_storage::{
     ExpireReport, HistoryRange, Kind, OpenError, Options, Outcome, Put, ReadError, ShardIdentity,
@@ -112,17 +113,16 @@ pub fn try_open(dir: &Path) -> Result<(ShardWriter, ShardReader), OpenError> {
     open(dir, &identity(), &options(), &no_sync())
 }
 
-/// A child that another test begins at this moment has the directory locked until it is another program.
+/// Opens a shard that nobody else has. A child that another test just forked has every lock of this process until its
+/// exec, so a shard that was dropped a moment ago may still be locked: that is waited out.
 pub fn open_at(dir: &Path) -> (ShardWriter, ShardReader) {
-    let mut opened = try_open(dir);
-    for _ in 0..100_000 {
-        if !matches!(opened, Err(OpenError::Locked { .. })) {
-            break;
+    let until = Instant::now() + Duration::from_secs(20);
+    loop {
+        match try_open(dir) {
+            Err(OpenError::Locked { .. }) if Instant::now() < until => std::thread::yield_now(),
+            opened => return opened.unwrap_or_else(|error| panic!("{error}")),
         }
-        std::thread::yield_now();
-        opened = try_open(dir);
     }
-    opened.unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// Puts and commits; all must be new.

@@ -9,8 +9,18 @@
 //!                          │                     that lost its power might have them
 //!                          └────────► judge: exactly a whole number of commits, at least those acknowledged ◄┘
 //! ```
+//!
+//! A program of its own: while a child is made, it has the locks of its parent for a moment, and no test may want those.
+
+#[path = "../it/model.rs"]
+#[allow(dead_code, reason = "not all of it is needed here")]
+mod model;
+#[path = "../it/store.rs"]
+#[allow(dead_code, reason = "not all of it is needed here")]
+mod store;
 
 mod child;
+mod failing;
 mod fate;
 mod files;
 mod judge;

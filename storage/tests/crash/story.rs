@@ -10,6 +10,7 @@ use forebay_storage::{
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
+use super::fate::Fate;
 use crate::model::Model;
 use crate::store::{self, Point, TOPICS};
 
@@ -94,6 +95,11 @@ impl Story {
 
     pub fn grouped(&self) -> bool {
         self.seed % 2 == 1
+    }
+
+    /// What a shard may lack while a step is done.
+    pub fn fate_at(&self, step: usize) -> Fate {
+        Fate { gone_ms: self.gone_ms[step], most: self.commits[step], ..Fate::default() }
     }
 
     /// What a shard that took just these commits, and was never closed or expired, says of itself.

@@ -61,33 +61,32 @@ pub enum Event {
     Said(Said),
 }
 
-/// Writes a story under strace and gives what happened in `dir`.
+/// Writes a story under strace to its end, and gives what happened in `dir`.
 pub fn watch(dir: &Path, seed: u64, puts: usize) -> Vec<Event> {
+    let events = watch_failing(dir, seed, puts, None);
+    let last = events.last();
+    assert!(matches!(last, Some(Event::Said(Said::Ended))), "seed {seed}: the story ends: {last:?}");
+    events
+}
+
+/// As `watch`, with a failure injected, in strace's words. The story may end early then.
+pub fn watch_failing(dir: &Path, seed: u64, puts: usize, inject: Option<&str>) -> Vec<Event> {
     let log = dir.with_extension("strace");
     let log_name = log.to_str().expect("UTF-8").to_owned();
     let trace = format!("trace={}", CALLS.replace(' ', ""));
-    let before = [
-        "strace",
-        "-f",
-        "--seccomp-bpf",
-        "-qq",
-        "-a",
-        "1",
-        "-y",
-        "-xx",
-        "-s",
-        "100000000",
-        "-o",
-        &log_name,
-        "-e",
-        &trace,
-    ];
+    let mut before = vec!["strace", "-f", "--seccomp-bpf", "-qq", "-a", "1", "-y", "-xx", "-s", "100000000"];
+    before.extend(["-o", &log_name, "-e", &trace]);
+    before.extend(inject.iter().flat_map(|inject| ["-e", inject]));
     let run = child::command(&before, dir, seed, puts).output();
     let run = run.expect("strace is installed: ops/setup does it");
     let text = std::fs::read_to_string(&log).expect("strace's output");
     std::fs::remove_file(&log).expect("a removal");
     let (out, errors) = (String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr));
-    assert!(run.status.success() && !text.is_empty(), "seed {seed}: {}\n{out}{errors}", run.status);
+    assert!(
+        run.status.success() && out.contains("crash: listens"),
+        "seed {seed}: {}\n{out}{errors}",
+        run.status
+    );
     Parser::new(dir).parse(&text)
 }
 

@@ -45,7 +45,8 @@ fn go_on(writer: &mut ShardWriter, story: &Story) -> Result<(), String> {
     Ok(())
 }
 
-fn state(reader: &ShardReader, story: &Story, fate: &Fate) -> Result<usize, String> {
+/// The commits that a reader shows, or what is wrong with them.
+pub fn state(reader: &ShardReader, story: &Story, fate: &Fate) -> Result<usize, String> {
     let positions: Vec<i64> =
         (0..TOPICS.len() as u16).map(|topic| applied(reader, topic).unwrap_or(-1)).collect();
     let same = |model: &Model| {

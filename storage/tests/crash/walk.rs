@@ -43,39 +43,39 @@ pub struct Told {
     story: Story,
     /// What was there when the child began.
     before: Files,
-    /// What had to be left then.
-    from: Fate,
-    events: Vec<Event>,
+    /// What has to be left of that, after a kill and after a power loss.
+    from: [Fate; 2],
+    pub events: Vec<Event>,
 }
 
 impl Told {
     /// In an empty directory.
     pub fn new(seed: u64, puts: usize) -> Told {
-        let (root, story) = (store::temporary(), Story::new(seed, puts));
-        let dir = root.path().join("shard");
-        let mut told = Told {
-            root,
-            dir,
-            puts,
-            story,
-            before: Files::default(),
-            from: Fate::default(),
-            events: Vec::new(),
-        };
-        told.tell();
+        let mut told = Told::empty(seed, puts);
+        told.tell(None);
+        let last = told.events.last();
+        assert!(matches!(last, Some(Event::Said(Said::Ended))), "seed {seed}: the story ends: {last:?}");
         told
     }
 
-    fn tell(&mut self) {
+    /// With a call that fails. The story may end early.
+    pub fn failing(seed: u64, puts: usize, inject: &str) -> Told {
+        let mut told = Told::empty(seed, puts);
+        told.tell(Some(inject));
+        told
+    }
+
+    fn empty(seed: u64, puts: usize) -> Told {
+        let (root, story) = (store::temporary(), Story::new(seed, puts));
+        let dir = root.path().join("shard");
+        let (before, from, events) = (Files::default(), Default::default(), Vec::new());
+        Told { root, dir, puts, story, before, from, events }
+    }
+
+    fn tell(&mut self, inject: Option<&str>) {
         std::fs::create_dir(&self.dir).expect("a directory");
         self.before.store(&self.dir, &self.dir);
-        self.events = strace::watch(&self.dir, self.story.seed, self.puts);
-        let last = self.events.last();
-        assert!(
-            matches!(last, Some(Event::Said(Said::Ended))),
-            "seed {}: it ends: {last:?}",
-            self.story.seed
-        );
+        self.events = strace::watch_failing(&self.dir, self.story.seed, self.puts, inject);
     }
 
     /// Goes back to a crash somewhere in the middle, and tells the story from there: the opening is watched, too.
@@ -86,7 +86,7 @@ impl Told {
         let mut walk = self.walk(usize::MAX, 0);
         walk.step_to(until);
         let mut files = walk.files;
-        self.from = self.fate(until, cut);
+        self.from = [self.fate(until, cut), self.fate(until, Cut::Power)];
         std::fs::remove_dir_all(&self.dir).expect("a removal");
         if cut == Cut::Power {
             std::fs::create_dir(&self.dir).expect("a directory");
@@ -95,7 +95,13 @@ impl Told {
             std::fs::remove_dir_all(&self.dir).expect("a removal");
         }
         self.before = files;
-        self.tell();
+        self.tell(None);
+        let last = self.events.last();
+        assert!(
+            matches!(last, Some(Event::Said(Said::Ended))),
+            "seed {}: it ends: {last:?}",
+            self.story.seed
+        );
         self
     }
 
@@ -107,6 +113,20 @@ impl Told {
                 scope.spawn(move || walk.judge_all(counts));
             }
         });
+    }
+
+    /// Judges on this thread what a power loss leaves after an event and after every so many later ones.
+    pub fn judge_from(&self, at: usize, every: usize, counts: &Counts) {
+        let mut walk = self.walk(0, 0);
+        for until in (at + 1..self.events.len()).step_by(every).chain([self.events.len()]) {
+            walk.step_to(until);
+            walk.power_loss(until - 1, 0, &walk.files, counts);
+        }
+    }
+
+    /// Judges the directory as the child left it.
+    pub fn judge_end(&self) -> Result<usize, String> {
+        judge::judge_to_the_end(&self.dir, &self.story, &self.fate(self.events.len(), Cut::Kill))
     }
 
     fn walk(&self, judge: usize, times: usize) -> Walk<'_> {
@@ -126,7 +146,8 @@ impl Told {
             Event::Said(said) => Some(said),
             Event::Called { .. } => None,
         });
-        self.from.and(&self.story, said, cut)
+        let from = if cut == Cut::Kill { &self.from[0] } else { &self.from[1] };
+        from.and(&self.story, said, cut)
     }
 
     /// The call at which it happened, without its bytes.

@@ -5,13 +5,18 @@ use std::io::Write;
 use std::path::Path;
 use std::process::Command;
 
-use forebay_storage::{ShardReader, SyncGroup, SyncPolicy};
+use forebay_storage::{ShardReader, ShardWriter, SyncGroup, SyncPolicy, WriteError};
 
+use super::fate::Fate;
+use super::judge;
 use super::story::{Step, Story, feed, identity};
 use crate::store::{self, TOPICS, durable};
 
 const STORY: &str = "FOREBAY_CRASH_STORY";
 const DIR: &str = "FOREBAY_CRASH_DIR";
+
+/// More than the test runner makes of any kind.
+const CALLS_OF_THE_RUNNER: usize = 30;
 
 /// What a child said, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,8 +27,12 @@ pub enum Said {
     Committed(usize),
     /// These offsets were published as durable, -1 for none.
     Durable(Vec<i64>),
-    /// The shard stopped, or refused a write: why.
+    /// There is no room; it tries again.
+    Waits,
+    /// The shard stopped, or was refused: why.
     Stopped(String),
+    /// After that, reads gave what was committed; or what they gave.
+    Serves(Result<(), String>),
     /// The story is over.
     Ended,
 }
@@ -33,7 +42,7 @@ pub fn command(before: &[&str], dir: &Path, seed: u64, puts: usize) -> Command {
     let program = std::env::current_exe().expect("this program");
     let mut words = before.iter().map(|word| (*word).into()).collect::<Vec<std::ffi::OsString>>();
     words.push(program.into());
-    words.extend(["--exact", "crash::child::a_child_tells_its_story", "--nocapture"].map(Into::into));
+    words.extend(["--exact", "child::a_child_tells_its_story", "--nocapture"].map(Into::into));
     let mut command = Command::new(&words[0]);
     command.args(&words[1..]).env(STORY, format!("{seed} {puts}")).env(DIR, dir);
     command
@@ -51,7 +60,10 @@ pub fn understand(line: &str) -> Option<Said> {
             let offsets: Result<Vec<i64>, _> = rest.split(' ').map(str::parse).collect();
             offsets.ok().filter(|offsets| offsets.len() == TOPICS.len()).map(Said::Durable)
         }
+        "waits" => Some(Said::Waits),
         "stopped" => Some(Said::Stopped(rest.to_owned())),
+        "serves" => Some(Said::Serves(Ok(()))),
+        "misleads" => Some(Said::Serves(Err(rest.to_owned()))),
         "ended" => Some(Said::Ended),
         _ => None,
     }
@@ -60,7 +72,9 @@ pub fn understand(line: &str) -> Option<Said> {
 fn say(words: std::fmt::Arguments<'_>) {
     let line = format!("crash: {words}\n");
     let mut out = std::io::stdout().lock();
-    out.write_all(line.as_bytes()).and_then(|()| out.flush()).expect("somebody listens");
+    let mut told = || out.write_all(line.as_bytes()).and_then(|()| out.flush());
+    // The call that is made to fail may be this one.
+    told().or_else(|_| told()).expect("somebody listens");
 }
 
 /// Says what is durable when that has changed.
@@ -78,9 +92,13 @@ fn a_child_tells_its_story() {
     let (Ok(story), Ok(dir)) = (std::env::var(STORY), std::env::var(DIR)) else { return };
     let (seed, puts) = story.split_once(' ').expect("seed and length");
     let story = Story::new(seed.parse().expect("a number"), puts.parse().expect("a number"));
-    match tell(&story, Path::new(&dir)) {
-        Ok(()) => say(format_args!("ended")),
-        Err(why) => say(format_args!("stopped {why}")),
+    // Calls are counted by thread: no Kth call of this one shall be the Kth of the test runner's.
+    for _ in 0..CALLS_OF_THE_RUNNER {
+        say(format_args!("listens"));
+        drop(std::fs::File::open("/dev/null").expect("there is one"));
+    }
+    if let Err(why) = tell(&story, Path::new(&dir)) {
+        say(format_args!("stopped {why}"));
     }
 }
 
@@ -106,10 +124,13 @@ fn tell(story: &Story, dir: &Path) -> Result<(), String> {
             shard = open()?;
             durable.clear();
         }
-        let fed = feed(&mut shard.0, step);
+        let fed = feed_patiently(&mut shard.0, step);
         // Also after a failure: what is published then must be true.
         say_durable(&shard.1, &mut durable);
-        fed.map_err(|error| error.to_string())?;
+        if let Err(error) = fed {
+            stopped(shard, &error, &Fate { least: committed, most: committed, ..story.fate_at(at) }, story);
+            return Ok(());
+        }
         if matches!(step, Step::Commit) {
             committed += 1;
             say(format_args!("committed {committed}"));
@@ -117,5 +138,34 @@ fn tell(story: &Story, dir: &Path) -> Result<(), String> {
     }
     shard.0.close().map_err(|error| error.to_string())?;
     say_durable(&shard.1, &mut durable);
+    say(format_args!("ended"));
     Ok(())
+}
+
+/// What has no room is done again.
+fn feed_patiently(writer: &mut ShardWriter, step: &Step) -> Result<(), WriteError> {
+    for _ in 0..3 {
+        match feed(writer, step) {
+            Err(WriteError::NoSpace { .. }) => say(format_args!("waits")),
+            done => return done,
+        }
+    }
+    feed(writer, step)
+}
+
+/// A shard that stopped does nothing any more, whatever is asked, and serves what was committed.
+fn stopped((mut writer, reader): (ShardWriter, ShardReader), why: &WriteError, fate: &Fate, story: &Story) {
+    say(format_args!("stopped {why}"));
+    let mut durable = Vec::new();
+    say_durable(&reader, &mut durable);
+    let refused = writer.sync_now().is_err() && writer.commit().is_err() && writer.expire(i64::MAX).is_err();
+    let told = judge::state(&reader, story, fate).map(drop);
+    let told = told.and(if refused { Ok(()) } else { Err("it takes writes again".to_owned()) });
+    let closed = writer.close();
+    say_durable(&reader, &mut durable);
+    match told.and(if closed.is_err() { Ok(()) } else { Err("it closes as if nothing had been".to_owned()) })
+    {
+        Ok(()) => say(format_args!("serves")),
+        Err(why) => say(format_args!("misleads {why}")),
+    }
 }

@@ -48,7 +48,7 @@ impl Fate {
                 }
                 Said::Committed(commits) if cut == Cut::Kill => fate.least = fate.least.max(*commits),
                 Said::Durable(offsets) => fate.durable.clone_from(offsets),
-                Said::Committed(_) | Said::Stopped(_) | Said::Ended => {}
+                _ => {}
             }
         }
         fate

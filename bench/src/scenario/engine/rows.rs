@@ -1,0 +1,79 @@
+//! Which figures of the sides become which rows, and what is to be reached.
+
+use super::Figures;
+use crate::report::{Row, Sample};
+
+/// A row for each peer that has the figure; one without a peer if none has.
+struct Wanted {
+    figure: &'static str,
+    name: &'static str,
+    unit: &'static str,
+    goal: &'static str,
+}
+
+const fn wanted(
+    figure: &'static str,
+    name: &'static str,
+    unit: &'static str,
+    goal: &'static str,
+) -> Wanted {
+    Wanted { figure, name, unit, goal }
+}
+
+const WANTED: &[Wanted] = &[
+    wanted("put", "put, new keys", "1/s", ">= 8x"),
+    wanted("update", "update", "1/s", ">= 8x"),
+    wanted("get", "get, hot", "1/s", ">= 5x"),
+    wanted("get_many", "batch get of 10 views", "1/s", ">= 8x"),
+    wanted("get_cold", "get, cold", "1/s", ""),
+    wanted("get_cold_p99_us", "get, cold, p99", "µs", ""),
+    wanted("as_of", "as of, a week of 2016", "1/s", ""),
+    wanted("as_of_p50_us", "as of, p50", "µs", "< 10"),
+    wanted("as_of_p99_us", "as of, p99", "µs", ""),
+    wanted("index_per_key", "index RAM per key", "B", "<= 16"),
+    wanted("memory_per_key", "growth of RAM per key", "B", ""),
+    wanted("disk_per_raw", "disk per raw byte", "B/B", "<= 0.2"),
+    wanted("written_per_raw", "written per raw byte", "B/B", ""),
+    wanted("tight_update", "update at 60 % of the disk", "1/s", ""),
+    wanted("tight_written_per_raw", "written per raw byte, 60 %", "B/B", ""),
+    wanted("tight_written_per_stored", "write amplification, 60 %", "B/B", "<= 1.4"),
+    wanted("tight_disk", "disk over its budget, 60 %", "B/B", "<= 1"),
+    wanted("stall_p999_us", "put call, p99.9", "µs", "< 5000"),
+    wanted("stall_max_us", "put call, slowest", "µs", ""),
+    wanted("burst_p999_us", "243 k/s: arrival to readable, p99.9", "µs", "< 5000"),
+    wanted("burst_max_us", "243 k/s: arrival to readable, slowest", "µs", ""),
+    wanted("expiry_cpu_us", "expiry, CPU per data point", "µs", ""),
+    wanted("expiry_written_per_freed", "expiry, written per byte freed", "B/B", ""),
+    wanted("read_p99_thin", "get p99, thinning over quiet", "x", "<= 1.1"),
+    wanted("read_p99_expire", "get p99, expiry over quiet", "x", "<= 1.1"),
+    wanted("read_p99_checkpoint", "get p99, checkpoint over quiet", "x", "<= 1.1"),
+    wanted("open_cold_s", "open after a crash, cold", "s", ""),
+    wanted("open_warm_s", "open after a crash, warm", "s", ""),
+    wanted("open_closed_s", "open after a close, warm", "s", ""),
+    wanted("rebuild", "index rebuilt, entries per core", "1/s", ">= 8 M"),
+];
+
+/// The rows of rounds of sides, ours first.
+pub fn rows(names: &[&'static str], rounds: &[Vec<Figures>]) -> Vec<Row> {
+    let mut rows = Vec::new();
+    for wanted in WANTED {
+        let of = |side: usize| -> Vec<Sample> {
+            rounds.iter().filter_map(|round| round[side].get(wanted.figure).copied()).collect()
+        };
+        let ours = of(0);
+        let peers = (1..names.len()).map(|side| (names[side], of(side)));
+        let peers: Vec<_> = peers.filter(|(_, samples)| samples.len() == ours.len()).collect();
+        if ours.is_empty() {
+            continue;
+        }
+        let row = |peer, samples: &[Sample]| {
+            let pairs: Vec<_> = ours.iter().copied().zip(samples.iter().copied()).collect();
+            Row { goal: wanted.goal, ..Row::new(wanted.name, wanted.unit, peer, &pairs) }
+        };
+        rows.extend(peers.iter().map(|(name, samples)| row(name, samples)));
+        if peers.is_empty() {
+            rows.push(row("", &vec![Sample { value: f64::NAN, cpu_us: f64::NAN }; ours.len()]));
+        }
+    }
+    rows
+}

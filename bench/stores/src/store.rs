@@ -1,0 +1,118 @@
+//! What a store must do to be measured. Every side implements it in the best way the store has.
+
+use std::path::PathBuf;
+
+use crate::data::Point;
+
+/// What a store is for; it may be set up differently for each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// The latest value of each key.
+    Latest,
+    /// All versions of each key, to be read as of a time.
+    History,
+    /// Values that expire.
+    Expiring,
+    /// The latest value of each key on a disk that must not fill up beyond this many bytes.
+    Tight(u64),
+}
+
+/// How to open a store.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    /// Its directory.
+    pub dir: PathBuf,
+    /// What it is for.
+    pub purpose: Purpose,
+    /// Bytes it may cache or keep resident.
+    pub cache_bytes: u64,
+}
+
+/// What a store holds; 0 where it does not say.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Sizes {
+    /// Bytes of RAM of its index and filters.
+    pub index: u64,
+    /// Keys it has.
+    pub keys: u64,
+}
+
+/// Something a store does beside its work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Background {
+    /// Makes the space of replaced values free.
+    Thin,
+    /// Makes the space of expired values free; the argument is now, ms since the epoch.
+    Expire(i64),
+    /// Writes a consistent copy to this folder's name.
+    Checkpoint,
+}
+
+/// Reads of a store, from any thread.
+pub trait Reads: Clone + Send + 'static {
+    /// Bytes of the current payload, all of which are in memory then. `None`: no such key.
+    ///
+    /// # Errors
+    /// If the store fails.
+    fn get(&self, entity: &[u8], view: u16) -> anyhow::Result<Option<usize>>;
+
+    /// The same of several views of one entity; returns how many there are.
+    ///
+    /// # Errors
+    /// If the store fails.
+    fn get_many(&self, entity: &[u8], views: &[u16]) -> anyhow::Result<usize>;
+
+    /// Event time of the version current at a time.
+    ///
+    /// # Errors
+    /// If the store fails.
+    fn as_of(&self, entity: &[u8], view: u16, time_ms: i64) -> anyhow::Result<Option<i64>>;
+}
+
+/// A store with its one writer.
+pub trait Store: Sized {
+    /// Its readers.
+    type Reads: Reads;
+
+    /// Opens or begins one.
+    ///
+    /// # Errors
+    /// If the store fails.
+    fn open(setup: &Setup) -> anyhow::Result<Self>;
+
+    /// Adds a data point to the batch.
+    ///
+    /// # Errors
+    /// If the store fails.
+    fn put(&mut self, point: &Point<'_>) -> anyhow::Result<()>;
+
+    /// Makes the batch readable. It is synced within 50 ms.
+    ///
+    /// # Errors
+    /// If the store fails.
+    fn commit(&mut self) -> anyhow::Result<()>;
+
+    /// A reader.
+    fn reads(&self) -> Self::Reads;
+
+    /// Waits until the store has done what it does in the background.
+    ///
+    /// # Errors
+    /// If the store fails.
+    fn settle(&mut self) -> anyhow::Result<()>;
+
+    /// What it takes.
+    fn sizes(&self) -> Sizes;
+
+    /// Does a piece of background work now, on this thread. False: it has no such thing, or does it by itself.
+    ///
+    /// # Errors
+    /// If the store fails.
+    fn background(&mut self, what: Background) -> anyhow::Result<bool>;
+
+    /// Ends in order, for stores that open faster then.
+    ///
+    /// # Errors
+    /// If the store fails.
+    fn close(self) -> anyhow::Result<()>;
+}
