@@ -11,6 +11,7 @@
 //! ```
 
 mod atomics;
+mod budget;
 mod chain;
 pub mod codec;
 mod coding;
@@ -36,10 +37,12 @@ mod record;
 mod recover;
 mod shard;
 mod sync;
+mod thin;
 mod types;
 mod worker;
 mod write;
 
+pub use budget::DiskBudget;
 pub use coding::{FieldPlan, Fields, Fit};
 pub use error::{InspectError, OpenError, ReadError, WriteError};
 pub use open::open;
@@ -47,6 +50,6 @@ pub use read::{History, Pinned, ShardReader, Version};
 pub use sync::SyncGroup;
 pub use types::{
     AppliedOffset, DurableOffset, ExpireReport, HistoryRange, Keep, Kind, Options, Outcome, Put,
-    ShardIdentity, Stats, SyncPolicy, TopicIndex, TopicLog, VersionKey, ViewPolicy,
+    ShardIdentity, Stats, SyncPolicy, ThinReport, TopicIndex, TopicLog, VersionKey, ViewPolicy,
 };
 pub use write::ShardWriter;

@@ -47,7 +47,15 @@ pub fn open(
     let loaded = Codecs::load(dir, Owner { shard: manifest.shard.into_bytes(), stream: 0 })?;
     let coder = Coder::new(&loaded, manifest.last_codec, options.codec_samples);
     let recover::Repaired { index, segments, active, last } = recovered;
-    let shard = Arc::new(Shard::new(dir.to_path_buf(), manifest, index, loaded.codecs, segments, &last));
+    let shard = Arc::new(Shard::new(
+        dir.to_path_buf(),
+        manifest,
+        index,
+        loaded.codecs,
+        segments,
+        &last,
+        options.disk.clone(),
+    ));
     let reader = ShardReader { shard: shard.clone() };
     let (options, sync) = (options.clone(), sync.clone());
     let views = &identity.views;

@@ -9,6 +9,7 @@ use std::sync::{Arc, OnceLock};
 use crossbeam_epoch::Guard;
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
+use crate::budget::{DiskBudget, DiskUse};
 use crate::coding::Codecs;
 use crate::disk::Faults;
 use crate::error::WriteError;
@@ -49,6 +50,8 @@ pub(crate) struct Shard {
     pub manifest: parking_lot::Mutex<Manifest>,
     /// The segment after the active one.
     pub next: NextSegment,
+    /// What its files take.
+    pub disk: DiskUse,
     /// Segments that are out of the index and to be unlinked.
     pub leaving: parking_lot::Mutex<Vec<Arc<Segment>>>,
     pub faults: Faults,
@@ -80,7 +83,9 @@ impl Shard {
         codecs: Codecs,
         segments: Segments,
         last: &Last,
+        disk: Option<Arc<DiskBudget>>,
     ) -> Shard {
+        let disk = DiskUse::new(disk, segments.list.iter().map(|segment| segment.capacity()).sum());
         let topics = manifest.topic_logs();
         Shard {
             dir,
@@ -99,6 +104,7 @@ impl Shard {
             errands: Arc::default(),
             manifest: parking_lot::Mutex::new(manifest),
             next: NextSegment::default(),
+            disk,
             leaving: parking_lot::Mutex::default(),
             faults: Faults::default(),
             topics,
@@ -134,7 +140,7 @@ impl Shard {
         let segments = &self.segments.load(guard).list;
         Stats {
             keys: self.index.keys(),
-            disk_bytes: segments.iter().map(|segment| segment.capacity()).sum(),
+            disk_bytes: self.disk.bytes(),
             index_bytes: self.index.bytes(),
             segments: segments.len() as u64,
         }

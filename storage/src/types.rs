@@ -2,6 +2,9 @@
 //! Everyone speaks them; nothing here touches a file.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::budget::DiskBudget;
 
 /// A topic's number in one shard's files; the same across reopenings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -82,11 +85,13 @@ pub struct Options {
     pub allowed_lateness_ms: i64,
     /// Payloads of a view after which its coding is learned for the first time; 0: payloads are stored as they come.
     pub codec_samples: u32,
+    /// Disk that this and other shards may use together; none: all there is.
+    pub disk: Option<Arc<DiskBudget>>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { segment_bytes: 256 << 20, allowed_lateness_ms: 3_600_000, codec_samples: 256 }
+        Options { segment_bytes: 256 << 20, allowed_lateness_ms: 3_600_000, codec_samples: 256, disk: None }
     }
 }
 
@@ -187,6 +192,21 @@ pub struct Stats {
     pub index_bytes: u64,
     /// Segment files.
     pub segments: u64,
+}
+
+/// What a thinning did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ThinReport {
+    /// Bytes of records copied.
+    pub copied_bytes: u64,
+    /// Segments that left; their files are unlinked a little later.
+    pub segments: u64,
+    /// Bytes of disk given back with them.
+    pub bytes: u64,
+    /// Keys that left the index because they had expired.
+    pub keys: u64,
+    /// Another call would go on: there is more to do, or it waits for reads or for a sync.
+    pub more: bool,
 }
 
 /// What an expiry removed.

@@ -53,6 +53,8 @@ pub(crate) struct Segment {
     file: File,
     /// Highest expiry of its records, for expiry; `i64::MIN` without records.
     pub max_expiry_ms: AtomicI64,
+    /// Its records.
+    pub records: AtomicU32,
     /// Slots that lead here: its records that are the newest of their keys. Changed by the writer, at a commit.
     pub live: AtomicU32,
     /// Highest ingest time of its first frame, ms: what coarse event times of its slots count from.
@@ -179,13 +181,17 @@ impl Segment {
             map,
             file,
             max_expiry_ms: AtomicI64::new(i64::MIN),
+            records: AtomicU32::new(0),
             live: AtomicU32::new(0),
             base_ms: OnceLock::new(),
             sealing: AtomicBool::new(false),
         }
     }
 
-    /// Writes bytes of a frame or footer.
+    /// Writes bytes of a frame or footer. By `pwrite`: on ext4, 150 KiB at a time while another thread syncs, it takes
+    /// 30 µs and at the 99.9th percentile 0.15 ms. A store into a shared mapping of the same file takes as long at the
+    /// median but faults page by page, and a fault waits for the journal: 2 ms at the 99th, 19 ms at the 99.9th percentile,
+    /// 1.1 and 2.5 ms with MADV_POPULATE_WRITE. In memory (tmpfs) they are equal.
     pub fn write(&self, bytes: &[u8], at: u64) -> io::Result<()> {
         std::os::unix::fs::FileExt::write_all_at(&self.file, bytes, at)
     }
@@ -225,6 +231,25 @@ impl Segment {
     /// Notes the expiry of a record it has now.
     pub fn note_expiry(&self, expiry_ms: i64) {
         self.max_expiry_ms.fetch_max(expiry_ms, Ordering::Relaxed);
+    }
+
+    /// Reads a range of bytes, so that they are in memory when they are looked at.
+    pub fn read_ahead(&self, from: u64, to: u64) {
+        let mut buffer = vec![0; 1 << 20];
+        let to = to.min(self.capacity());
+        let mut at = from;
+        while at < to {
+            let bytes = buffer.len().min((to - at) as usize);
+            // Whoever looks at them finds out what is wrong.
+            let _ = std::os::unix::fs::FileExt::read_at(&self.file, &mut buffer[..bytes], at);
+            at += bytes as u64;
+        }
+    }
+
+    /// Records, and how many of them are the newest of their keys.
+    pub fn counts(&self) -> (u64, u64) {
+        let count = |counter: &AtomicU32| u64::from(counter.load(Ordering::Relaxed));
+        (count(&self.records), count(&self.live))
     }
 
     /// Counts slots that lead here.
@@ -331,7 +356,7 @@ impl Segments {
 
     /// The segment of a number; nothing if it is gone.
     #[inline]
-    fn at(&self, number: u32) -> Option<&Arc<Segment>> {
+    pub fn at(&self, number: u32) -> Option<&Arc<Segment>> {
         let place = *self.places.get(number.checked_sub(self.first())? as usize)?;
         self.list.get((place as usize).checked_sub(1)?)
     }

@@ -10,6 +10,7 @@ mod scan;
 use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use crate::error::OpenError;
 use crate::index::{Index, Logged};
@@ -214,6 +215,7 @@ impl Recovered {
         let (index, guard) = (&self.index, &crossbeam_epoch::pin());
         let mut too_many = false;
         let logged = entries.map_while(|entry| {
+            segment.records.fetch_add(1, Ordering::Relaxed);
             let view = index.view(entry.view, guard).or_else(|| index.add_view(entry.view, guard));
             too_many = view.is_none();
             let slot = segment.slot(entry.at(), entry.event_time_ms, entry.is_late());
@@ -330,7 +332,8 @@ impl Recovered {
         let path = active.segment.path.clone();
         active.segment.clear_from(active.tail).map_err(OpenError::io(&path))?;
         let whole = Segment::open(&path, true)?;
-        whole.note_expiry(active.segment.max_expiry_ms.load(std::sync::atomic::Ordering::Relaxed));
+        whole.note_expiry(active.segment.max_expiry_ms.load(Ordering::Relaxed));
+        whole.records.store(active.segment.records.load(Ordering::Relaxed), Ordering::Relaxed);
         active.segment.base_ms().inspect(|base_ms| whole.note_base(*base_ms));
         active.segment = Arc::new(whole);
         *self.segments.last_mut().expect("it is the last one") = active.segment.clone();
