@@ -10,3 +10,4 @@ mod planted;
 mod promises;
 mod random;
 mod store;
+mod thinning;
