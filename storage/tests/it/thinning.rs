@@ -157,6 +157,8 @@ enum Step {
         tombstone: bool,
         age: i64,
         size: usize,
+        /// How long it lives: it may expire before what it replaced.
+        ttl: i64,
     },
     Commit,
     Sync,
@@ -179,7 +181,7 @@ fn step() -> impl Strategy<Value = Step> {
     let put = (0..14_u64, any::<u8>(), 0..300_000_i64, 0..9000_usize);
     prop_oneof![
         60 => put.prop_map(|(key, dice, age, size)| Step::Put {
-            key, tombstone: dice % 8 == 0, age: if dice % 4 == 1 { age } else { 0 }, size,
+            key, tombstone: dice % 8 == 0, age: if dice % 4 == 1 { age } else { 0 }, size, ttl: if dice % 7 == 3 { 90_000 } else { 1_000_000 },
         }),
         25 => Just(Step::Commit),
         8 => Just(Step::Sync),
@@ -236,13 +238,14 @@ impl Run {
     fn take(&mut self, step: Step) {
         let clock = self.clock;
         match step {
-            Step::Put { key, tombstone, age, size } => {
+            Step::Put { key, tombstone, age, size, ttl } => {
                 self.clock += 9000;
                 self.offset += 1;
                 let payload = vec![b'a' + (self.offset % 26) as u8; size];
                 let (entity, view) = (format!("key {}", key / 2), VIEWS[key as usize % 2]);
                 let value = point(entity.as_bytes(), self.clock - age, self.offset);
-                let value = Point { view, ingest_time_ms: self.clock, payload, ..value };
+                let expiry_ms = self.clock - age + ttl;
+                let value = Point { view, ingest_time_ms: self.clock, expiry_ms, payload, ..value };
                 let value = if tombstone { value.tombstone() } else { value };
                 self.writer().put(&value.put()).expect("a put");
                 self.pending.put(value);
