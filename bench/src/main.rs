@@ -48,7 +48,9 @@ enum Scenario {
 async fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     let report = match &arguments.scenario {
-        Scenario::Engine(options) => tokio::task::block_in_place(|| scenario::engine::run(options, arguments.pairs))?,
+        Scenario::Engine(options) => {
+            tokio::task::block_in_place(|| scenario::engine::run(options, arguments.pairs))?
+        }
         Scenario::EngineSide(options) => return scenario::engine::side(options),
         Scenario::Ingest(options) => scenario::ingest::run(options, arguments.pairs).await?,
         Scenario::Read(options) => scenario::read::run(options, arguments.pairs).await?,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::WriteError;
+use crate::log::segment::Segments;
 
 /// A budget of disk that several shards share.
 #[derive(Debug)]
@@ -51,10 +52,10 @@ pub(crate) struct DiskUse {
 }
 
 impl DiskUse {
-    /// Of a shard that has files of so many bytes, which are counted whatever the limits say.
-    pub fn new(budget: Option<Arc<DiskBudget>>, bytes: u64) -> DiskUse {
+    /// Of a shard that has these segments, which are counted whatever the limits say.
+    pub fn new(budget: Option<Arc<DiskBudget>>, segments: &Segments) -> DiskUse {
         let disk = DiskUse { budget, bytes: AtomicU64::new(0) };
-        disk.add(bytes);
+        disk.add(segments.list.iter().map(|segment| segment.capacity()).sum());
         disk
     }
 

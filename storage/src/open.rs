@@ -6,13 +6,16 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::budget::DiskUse;
 use crate::coding::{self, Codecs, Coder, Owner};
 use crate::disk;
 use crate::error::OpenError;
 use crate::log::segment;
 use crate::manifest::{self, Manifest};
 use crate::read::ShardReader;
+use crate::record::Location;
 use crate::recover;
+use crate::residency::Residency;
 use crate::shard::Shard;
 use crate::sync::SyncGroup;
 use crate::types::{Options, ShardIdentity};
@@ -47,15 +50,14 @@ pub fn open(
     let loaded = Codecs::load(dir, Owner { shard: manifest.shard.into_bytes(), stream: 0 })?;
     let coder = Coder::new(&loaded, manifest.last_codec, options.codec_samples);
     let recover::Repaired { index, segments, active, last } = recovered;
-    let shard = Arc::new(Shard::new(
-        dir.to_path_buf(),
-        manifest,
-        index,
-        loaded.codecs,
-        segments,
-        &last,
-        options.disk.clone(),
-    ));
+    let end =
+        active.as_ref().map_or(Location::NONE, |active| Location::new(active.segment.number, active.tail));
+    let residency = Residency::new(options.resident_bytes, end);
+    residency.settle(&segments);
+    let disk = DiskUse::new(options.disk.clone(), &segments);
+    let shard =
+        Shard::new(dir.to_path_buf(), manifest, index, loaded.codecs, segments, &last, residency, disk);
+    let shard = Arc::new(shard);
     let reader = ShardReader { shard: shard.clone() };
     let (options, sync) = (options.clone(), sync.clone());
     let views = &identity.views;

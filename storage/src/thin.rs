@@ -23,8 +23,9 @@ use crate::error::{ReadError, WriteError};
 use crate::index::{Dense, Index, Key, Slot};
 use crate::listing::Listing;
 use crate::log::footer::Entry;
-use crate::log::segment::{Record, Segment, Segments};
+use crate::log::segment::{Record, Segment};
 use crate::record::Location;
+use crate::residency::{ColdPages, Reach};
 use crate::types::{Keep, ThinReport};
 use crate::write::ShardWriter;
 
@@ -164,14 +165,16 @@ fn copy(
     report: &mut ThinReport,
 ) -> Result<usize, ReadError> {
     let (shard, guard) = (writer.shard.clone(), &crossbeam_epoch::pin());
-    let segments = shard.segments.load(guard);
-    let is_oldest = segments.first() == segment.number;
-    let mut bytes = 0;
-    for (at, entry) in entries.iter().enumerate() {
+    let cold = ColdPages::default();
+    let reach = Reach::new(&shard, Some(&cold), guard);
+    let is_oldest = reach.segments().first() == segment.number;
+    let (mut bytes, mut done) = (0, 0);
+    for entry in entries {
         if bytes >= most_bytes {
-            return Ok(at);
+            break;
         }
-        let Some((dense, slot, current)) = live(&shard.index, segments, segment, entry, guard)? else {
+        done += 1;
+        let Some((dense, slot, current)) = live(&shard.index, reach, segment, entry, guard)? else {
             continue;
         };
         let outlived =
@@ -184,14 +187,15 @@ fn copy(
         }
     }
     report.copied_bytes += bytes;
-    Ok(entries.len())
+    cold.forget(reach.segments());
+    Ok(done)
 }
 
 /// What a record keeps alive: the slot of its key, if that leads to it or to a late one that came to it, and the key's
 /// current version, if that is still there.
 fn live<'g>(
     index: &Index,
-    segments: &'g Segments,
+    reach: Reach<'g>,
     segment: &Segment,
     entry: &Entry,
     guard: &Guard,
@@ -199,12 +203,13 @@ fn live<'g>(
     let Some(dense) = index.view(entry.view, guard) else { return Ok(None) };
     let slot =
         index.entity(Key::new(entry.entity_hash()), guard).map_or(Slot::NONE, |found| found.slot(entry.view));
-    let Some(home) = segments.of_slot(slot) else { return Ok(None) };
+    let Some(home) = reach.segments().of_slot(slot) else { return Ok(None) };
     let is_newest = home.number == segment.number && slot.byte() == entry.at();
     if !is_newest && !slot.is_late() {
         return Ok(None);
     }
-    let current = Chain::from(segments, home.record(slot.byte())?)?.map(|chain| chain.current);
+    let Some(newest) = reach.record_of(slot)? else { return Ok(None) };
+    let current = Chain::from(reach, newest)?.map(|chain| chain.current);
     let here = Location::new(segment.number, entry.at());
     let is_current = current.is_some_and(|current| current.location() == here);
     Ok((is_newest || is_current).then_some((dense, slot, current)))

@@ -137,8 +137,8 @@ fn cells_are_the_same_from_a_scan_and_from_what_is_stored() {
                 let mut out = Vec::new();
                 let found = field(&generation, &binding, &stored, declared.slot, &mut out);
                 let expected = slots.get(declared.slot, payload);
-                assert_eq!(found.as_deref(), expected, "{}.{}", view.name, declared.name);
-                let cells = [found.as_deref(), expected].map(|raw| cell(declared, view.avro_json, raw));
+                assert_eq!(found, expected, "{}.{}", view.name, declared.name);
+                let cells = [found, expected].map(|raw| cell(declared, view.avro_json, raw));
                 assert_eq!(cells[0], cells[1]);
             }
         }

@@ -42,6 +42,9 @@ pub(crate) const MAGIC: [u8; 8] = *b"FBYSEGMT";
 /// Byte of the first frame.
 pub(crate) const FRAMES_AT: u64 = SegmentHeader::SIZE as u64;
 
+/// What is wrong with a file of which a page is not there, or not to be had.
+pub(crate) const UNREADABLE: &str = "the file cannot be read: it was cut short, or its disk fails";
+
 /// An open segment.
 #[derive(Debug)]
 pub(crate) struct Segment {
@@ -55,12 +58,12 @@ pub(crate) struct Segment {
     pub max_expiry_ms: AtomicI64,
     /// Its records.
     pub records: AtomicU32,
+    /// It is full and has no footer yet.
+    pub sealing: AtomicBool,
     /// Slots that lead here: its records that are the newest of their keys. Changed by the writer, at a commit.
     pub live: AtomicU32,
     /// Highest ingest time of its first frame, ms: what coarse event times of its slots count from.
     base_ms: OnceLock<i64>,
-    /// It is full and has no footer yet.
-    pub sealing: AtomicBool,
 }
 
 /// Path of a segment.
@@ -182,9 +185,9 @@ impl Segment {
             file,
             max_expiry_ms: AtomicI64::new(i64::MIN),
             records: AtomicU32::new(0),
+            sealing: AtomicBool::new(false),
             live: AtomicU32::new(0),
             base_ms: OnceLock::new(),
-            sealing: AtomicBool::new(false),
         }
     }
 
@@ -294,7 +297,8 @@ impl Segment {
     /// The error for a record that is not what was written.
     #[cold]
     pub fn damaged(&self, at: u64, detail: &'static str) -> ReadError {
-        ReadError { file: self.path.clone(), at, detail }
+        let detail = if self.map.is_damaged() { UNREADABLE } else { detail };
+        ReadError::Damaged { file: self.path.clone(), at, detail }
     }
 }
 
@@ -354,6 +358,11 @@ impl Segments {
         self.list.first().map_or(u32::MAX, |segment| segment.number)
     }
 
+    /// One of which a page could not be read, if there is any.
+    pub fn unreadable(&self) -> Option<&Segment> {
+        self.list.iter().map(|segment| &**segment).find(|segment| segment.map.is_damaged())
+    }
+
     /// The segment of a number; nothing if it is gone.
     #[inline]
     pub fn at(&self, number: u32) -> Option<&Arc<Segment>> {
@@ -381,12 +390,6 @@ impl Segments {
         }
     }
 
-    /// The record a slot leads to; nothing if its segment is gone.
-    #[inline]
-    pub fn record_of(&self, slot: Slot) -> Result<Option<Record<'_>>, ReadError> {
-        self.of_slot(slot).map(|segment| segment.record(slot.byte())).transpose()
-    }
-
     /// Counts the slots that lead to each segment, from those an index has.
     pub fn count_live(&self, index: &Index) {
         let mut live = vec![0; self.places.len()];
@@ -401,7 +404,7 @@ impl Segments {
         }
     }
 
-    /// The record at a location; nothing if there is none, or if its segment is gone.
+    /// The record at a location, hot or cold; nothing if there is none, or if its segment is gone.
     #[inline]
     pub fn record(&self, at: Location) -> Result<Option<Record<'_>>, ReadError> {
         if at.is_none() {
@@ -419,6 +422,6 @@ impl Segments {
     #[cold]
     fn beyond(&self, at: Location) -> ReadError {
         let file = self.list.last().map(|last| last.path.clone()).unwrap_or_default();
-        ReadError { file, at: at.byte(), detail: "a pointer leads past the log" }
+        ReadError::Damaged { file, at: at.byte(), detail: "a pointer leads past the log" }
     }
 }

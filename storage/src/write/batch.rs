@@ -122,6 +122,10 @@ impl Batch {
         self.advanced = false;
     }
 
+    pub fn has_records(&self) -> bool {
+        !self.records.is_empty()
+    }
+
     /// Records in it.
     pub fn len(&self) -> usize {
         self.records.len()

@@ -3,9 +3,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 use forebay_storage::{
-    Keep, Kind, ShardIdentity, ShardReader, ShardWriter, TopicIndex, ViewPolicy, WriteError,
+    Keep, Kind, OpenError, ShardIdentity, ShardReader, ShardWriter, TopicIndex, ViewPolicy, WriteError,
 };
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -19,6 +20,8 @@ const DAY_MS: i64 = 86_400_000;
 const VIEWS: [(u16, Keep, i64); 4] =
     [(1, Keep::Full, 40), (2, Keep::Latest, 40), (700, Keep::Full, 2), (701, Keep::Latest, 2)];
 const ENTITIES: usize = 6;
+/// Bytes of a payload that leaves little of a segment.
+pub const FILLING: usize = 62_000;
 
 /// One thing the child does.
 #[derive(Debug, Clone)]
@@ -66,7 +69,26 @@ pub fn identity() -> ShardIdentity {
 impl Story {
     /// The story of a seed. Odd ones are synced by the group's thread, even ones by the writer.
     pub fn new(seed: u64, puts: usize) -> Story {
-        let steps = Teller::new(seed).tell(puts);
+        Story::of(seed, Teller::new(seed).tell(puts))
+    }
+
+    /// A short one whose data points are small but for one that fills a segment. Nothing of it expires.
+    pub fn small(seed: u64, puts: usize) -> Story {
+        let mut steps = Teller::new(seed).tell(puts);
+        let mut large = true;
+        for point in
+            steps.iter_mut().filter_map(|step| if let Step::Put(point) = step { Some(point) } else { None })
+        {
+            point.payload.truncate(90);
+            if std::mem::take(&mut large) && point.kind == Kind::Value {
+                point.payload = noise(&mut SmallRng::seed_from_u64(seed), FILLING);
+            }
+        }
+        steps.retain(|step| !matches!(step, Step::Expire { .. }));
+        Story::of(seed, steps)
+    }
+
+    fn of(seed: u64, steps: Vec<Step>) -> Story {
         let (mut states, mut commits, mut gone_ms) = (vec![Model::default()], Vec::new(), Vec::new());
         let (mut pending, mut ingested_ms, mut gone) = (Model::default(), 0, i64::MIN);
         for step in &steps {
@@ -118,8 +140,15 @@ impl Story {
     }
 }
 
-pub fn open(dir: &std::path::Path) -> Result<(ShardWriter, ShardReader), forebay_storage::OpenError> {
-    forebay_storage::open(dir, &identity(), &store::options(), never_syncs())
+/// Opens what is to be judged. A child that is being made elsewhere in this program may have its locks for a moment.
+pub fn open(dir: &std::path::Path) -> Result<(ShardWriter, ShardReader), OpenError> {
+    let until = Instant::now() + Duration::from_secs(10);
+    loop {
+        match forebay_storage::open(dir, &identity(), &store::options(), never_syncs()) {
+            Err(OpenError::Locked { .. }) if Instant::now() < until => std::thread::yield_now(),
+            opened => return opened,
+        }
+    }
 }
 
 /// One group for all that is judged: its thread has nothing to do.
@@ -138,6 +167,10 @@ pub fn feed(writer: &mut ShardWriter, step: &Step) -> Result<(), WriteError> {
         Step::Expire { now_ms } => writer.expire(*now_ms).map(drop),
         Step::Reopen { .. } => Ok(()),
     }
+}
+
+fn noise(random: &mut SmallRng, bytes: usize) -> Vec<u8> {
+    (0..bytes).map(|_| random.random()).collect()
 }
 
 /// Makes up a story.
@@ -257,8 +290,10 @@ impl Teller {
     /// Mostly telemetry, sometimes noise; some of a few kilobytes, so that segments fill.
     fn payload(&mut self, event_time_ms: i64) -> Vec<u8> {
         if self.one_in(6) {
-            let bytes = self.random.random_range(0..9000);
-            return (0..bytes).map(|_| self.random.random()).collect();
+            // Some do not fit into a segment of the usual size.
+            let most = if self.one_in(10) { 90_000 } else { 9000 };
+            let bytes = self.random.random_range(0..most);
+            return noise(&mut self.random, bytes);
         }
         let (signal, noise, up) =
             (self.random.random_range(-90..-40), self.random.random::<u16>(), self.one_in(2));

@@ -53,8 +53,7 @@ impl Told {
     pub fn new(seed: u64, puts: usize) -> Told {
         let mut told = Told::empty(seed, puts);
         told.tell(None);
-        let last = told.events.last();
-        assert!(matches!(last, Some(Event::Said(Said::Ended))), "seed {seed}: the story ends: {last:?}");
+        assert!(strace::ended(&told.events), "seed {seed}: the story ends: {:?}", told.events.last());
         told
     }
 

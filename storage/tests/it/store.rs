@@ -100,7 +100,7 @@ fn policy(view: u16) -> ViewPolicy {
 
 /// Segments of 64 KiB, so that tests see many.
 pub fn options() -> Options {
-    Options { segment_bytes: 64 << 10, allowed_lateness_ms: 1000, codec_samples: 0, disk: None }
+    Options { segment_bytes: 64 << 10, allowed_lateness_ms: 1000, codec_samples: 0, ..Options::default() }
 }
 
 /// A group that syncs only when asked.

@@ -17,7 +17,16 @@ pub fn build() -> anyhow::Result<PathBuf> {
     eprintln!("building the peers (about a minute the first time) ...");
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
-    command.args(["build", "--release", "-p", "forebay-bench-stores", "--features", "peers", "--bin", BINARY]);
+    command.args([
+        "build",
+        "--release",
+        "-p",
+        "forebay-bench-stores",
+        "--features",
+        "peers",
+        "--bin",
+        BINARY,
+    ]);
     command.args(["--message-format", "json-render-diagnostics", "--manifest-path"]);
     command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/stores/Cargo.toml"));
     command.env("ROCKSDB_LIB_DIR", libraries).env("ROCKSDB_INCLUDE_DIR", headers);
@@ -54,7 +63,8 @@ pub fn versions(peers: &[String]) -> Vec<(&'static str, String)> {
     }
     if wanted("fjall") {
         let lock = include_str!("../../../../Cargo.lock");
-        let version = lock.split_once("name = \"fjall\"\nversion = \"").map(|(_, rest)| rest.split('"').next());
+        let version =
+            lock.split_once("name = \"fjall\"\nversion = \"").map(|(_, rest)| rest.split('"').next());
         versions.push(("fjall_version", version.flatten().unwrap_or_default().to_owned()));
     }
     versions

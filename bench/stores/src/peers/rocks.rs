@@ -91,7 +91,8 @@ fn options(setup: &Setup, now_ms: &Arc<AtomicI64>) -> anyhow::Result<Options> {
     if setup.purpose == Purpose::Expiring {
         let now_ms = now_ms.clone();
         options.set_compaction_filter("ttl", move |_, _, value: &[u8]| {
-            let expiry_ms = value.get(16..HEADER).and_then(|bytes| bytes.try_into().ok()).map(i64::from_le_bytes);
+            let expiry_ms =
+                value.get(16..HEADER).and_then(|bytes| bytes.try_into().ok()).map(i64::from_le_bytes);
             match expiry_ms {
                 Some(expiry_ms) if expiry_ms <= now_ms.load(Ordering::Relaxed) => Decision::Remove,
                 _ => Decision::Keep,
@@ -154,7 +155,8 @@ impl Store for Rocks {
         compact.set_bottommost_level_compaction(BottommostLevelCompaction::Skip);
         self.db.compact_range_opt(None::<&[u8]>, None::<&[u8]>, &compact);
         let deadline = Instant::now() + Duration::from_secs(60);
-        while self.number("rocksdb.num-running-compactions") + self.number("rocksdb.num-running-flushes") > 0 {
+        while self.number("rocksdb.num-running-compactions") + self.number("rocksdb.num-running-flushes") > 0
+        {
             anyhow::ensure!(Instant::now() < deadline, "RocksDB compacts for more than a minute");
             std::thread::sleep(Duration::from_millis(5));
         }
@@ -197,12 +199,12 @@ impl Drop for Rocks {
 }
 
 impl Reads for RocksReads {
-    fn get(&self, entity: &[u8], view: u16) -> anyhow::Result<Option<usize>> {
+    fn get(&mut self, entity: &[u8], view: u16) -> anyhow::Result<Option<usize>> {
         let value = self.0.get_pinned(key(entity, view))?;
         Ok(value.map(|value| black_box(&value[..]).len() - HEADER))
     }
 
-    fn get_many(&self, entity: &[u8], views: &[u16]) -> anyhow::Result<usize> {
+    fn get_many(&mut self, entity: &[u8], views: &[u16]) -> anyhow::Result<usize> {
         let family = self.0.cf_handle(FAMILY).context("the default family")?;
         let keys = views.iter().map(|view| key(entity, *view));
         let mut found = 0;
@@ -212,7 +214,7 @@ impl Reads for RocksReads {
         Ok(found)
     }
 
-    fn as_of(&self, entity: &[u8], view: u16, time_ms: i64) -> anyhow::Result<Option<i64>> {
+    fn as_of(&mut self, entity: &[u8], view: u16, time_ms: i64) -> anyhow::Result<Option<i64>> {
         let from = version_key(entity, view, time_ms);
         let mut versions = self.0.iterator(IteratorMode::From(&from, Direction::Forward));
         let Some(version) = versions.next() else { return Ok(None) };
