@@ -13,6 +13,7 @@ mod scan;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use crate::error::OpenError;
 use crate::index::{Index, Logged};
@@ -181,6 +182,7 @@ impl Recovered {
         self.check_topics(segment, footer.summary.frames_end, footer.positions().len())?;
         segment.note_expiry(footer.summary.max_expiry_ms);
         segment.note_base(footer.summary.base_ms);
+        segment.records.store(footer.len() as u32, Ordering::Relaxed);
         segment.map.advise_random();
         self.replay(segment, entries.into_iter().flatten())?;
         copy_positions(footer.positions(), &mut self.last.positions);
@@ -211,6 +213,7 @@ impl Recovered {
             self.last.segment = segment.number;
             active.tail = frame.end();
         }
+        segment.records.store(active.entries.len() as u32, Ordering::Relaxed);
         if self.last.sequence > self.covered {
             self.replay(&segment, active.entries.iter().copied())?;
         }
@@ -346,7 +349,8 @@ impl Recovered {
         let path = active.segment.path.clone();
         active.segment.clear_from(active.tail).map_err(OpenError::io(&path))?;
         let whole = Segment::open(&path, true)?;
-        whole.note_expiry(active.segment.max_expiry_ms.load(std::sync::atomic::Ordering::Relaxed));
+        whole.note_expiry(active.segment.max_expiry_ms.load(Ordering::Relaxed));
+        whole.records.store(active.segment.records.load(Ordering::Relaxed), Ordering::Relaxed);
         active.segment.base_ms().inspect(|base_ms| whole.note_base(*base_ms));
         active.segment = Arc::new(whole);
         *self.segments.last_mut().expect("it is the last one") = active.segment.clone();
