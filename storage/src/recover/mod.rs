@@ -6,6 +6,7 @@
 //! were synced is known from the MANIFEST and from every frame, which names the last one synced before it.
 
 mod scan;
+mod unsure;
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -20,6 +21,7 @@ use crate::manifest::Manifest;
 use crate::planted;
 use crate::shard::{Last, entity_hash};
 use crate::write::Active;
+use unsure::Unsure;
 
 /// What the log says.
 #[derive(Debug)]
@@ -37,6 +39,7 @@ pub(crate) struct Recovered {
     remove: Vec<u32>,
     /// The active segment has other bytes than zeros after its last frame, or is too short.
     unclean: bool,
+    unsure: Unsure,
     stored_topics: usize,
 }
 
@@ -62,6 +65,7 @@ pub(crate) fn read(dir: &Path, manifest: &Manifest, stored_topics: usize) -> Res
         footers: Vec::new(),
         remove: unnamed(dir, manifest)?,
         unclean: false,
+        unsure: Unsure::new(manifest.durable_sequence),
         stored_topics,
     };
     let named = manifest.segments();
@@ -197,6 +201,7 @@ impl Recovered {
         while let Ok(frame) = scan::next(&segment, active.tail, &self.last) {
             self.check_topics(&segment, frame.at, usize::from(frame.header.topic_count))?;
             segment.note_base(frame::base_ms(frame.positions()));
+            self.unsure.note(&segment, &frame);
             for record in frame.records() {
                 let record = record.map_err(|at| {
                     OpenError::corrupt(&segment.path, at, "a record that is not whole in a frame that is")
@@ -312,6 +317,7 @@ impl Recovered {
             self.clear_tail()?;
         }
         // What was read may be in the page cache only; it is called durable from here on.
+        self.unsure.write_again()?;
         for segment in &self.segments {
             segment.sync().map_err(OpenError::io(&segment.path))?;
         }
