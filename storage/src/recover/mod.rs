@@ -10,6 +10,7 @@
 
 mod files;
 mod scan;
+mod unsure;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -26,6 +27,7 @@ use crate::planted;
 use crate::shard::{Last, entity_hash};
 use crate::types::OpenReport;
 use crate::write::Active;
+use unsure::Unsure;
 
 /// What the log says.
 #[derive(Debug)]
@@ -48,6 +50,7 @@ pub(crate) struct Recovered {
     remove: Vec<u32>,
     /// The active segment has other bytes than zeros after its last frame, or is too short.
     unclean: bool,
+    unsure: Unsure,
     stored_topics: usize,
 }
 
@@ -120,6 +123,7 @@ impl Recovered {
             footers: Vec::new(),
             remove: Vec::new(),
             unclean: false,
+            unsure: Unsure::new(manifest.durable_sequence),
             stored_topics,
         };
         let mut taken = 0;
@@ -200,6 +204,7 @@ impl Recovered {
         while let Ok(frame) = scan::next(&segment, active.tail, &self.last) {
             self.check_topics(&segment, frame.at, usize::from(frame.header.topic_count))?;
             segment.note_base(frame::base_ms(frame.positions()));
+            self.unsure.note(&segment, &frame);
             for record in frame.records() {
                 let record = record.map_err(|at| {
                     OpenError::corrupt(&segment.path, at, "a record that is not whole in a frame that is")
@@ -318,6 +323,7 @@ impl Recovered {
             self.clear_tail()?;
         }
         // What was read may be in the page cache only; it is called durable from here on.
+        self.unsure.write_again()?;
         for segment in &self.segments {
             segment.sync().map_err(OpenError::io(&segment.path))?;
         }
