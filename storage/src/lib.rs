@@ -23,6 +23,7 @@ mod expire;
 mod failures;
 mod history;
 mod index;
+mod index_file;
 pub mod inspect;
 mod keeper;
 mod layout;
@@ -49,7 +50,8 @@ pub use open::open;
 pub use read::{History, Pinned, ShardReader, Version};
 pub use sync::SyncGroup;
 pub use types::{
-    AppliedOffset, CheckpointReport, DurableOffset, ExpireReport, HistoryRange, Keep, Kind, Options, Outcome,
-    PreloadReport, Put, ShardIdentity, Stats, SyncPolicy, TopicIndex, TopicLog, VersionKey, ViewPolicy,
+    AppliedOffset, CheckpointReport, DurableOffset, ExpireReport, HistoryRange, Keep, Kind, OpenReport,
+    Options, Outcome, PreloadReport, Put, ShardIdentity, Stats, SyncPolicy, TopicIndex, TopicLog, VersionKey,
+    ViewPolicy,
 };
 pub use write::ShardWriter;

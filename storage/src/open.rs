@@ -48,13 +48,13 @@ pub fn open(
     coding::clear(dir);
     let loaded = Codecs::load(dir, Owner { shard: manifest.shard.into_bytes(), stream: 0 })?;
     let coder = Coder::new(&loaded, manifest.last_codec, options.codec_samples);
-    let recover::Repaired { index, segments, active, last } = recovered;
+    let recover::Repaired { index, segments, active, last, report } = recovered;
     let end =
         active.as_ref().map_or(Location::NONE, |active| Location::new(active.segment.number, active.tail));
     let residency = Residency::new(options.resident_bytes, end);
     residency.settle(&segments);
-    let shard = Shard::new(dir.to_path_buf(), manifest, index, loaded.codecs, segments, &last, residency);
-    let shard = Arc::new(shard);
+    let (path, codecs) = (dir.to_path_buf(), loaded.codecs);
+    let shard = Arc::new(Shard::new(path, manifest, index, codecs, segments, &last, report, residency));
     let reader = ShardReader { shard: shard.clone() };
     let (options, sync) = (options.clone(), sync.clone());
     let views = &identity.views;

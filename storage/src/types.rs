@@ -87,6 +87,8 @@ pub struct Options {
     pub resident_bytes: u64,
     /// Payloads of a view after which its coding is learned for the first time; 0: payloads are stored as they come.
     pub codec_samples: u32,
+    /// Bytes of log after which the index is written to a checkpoint, so that an opening need not read older footers.
+    pub checkpoint_bytes: u64,
 }
 
 impl Default for Options {
@@ -96,6 +98,7 @@ impl Default for Options {
             allowed_lateness_ms: 3_600_000,
             resident_bytes: u64::MAX,
             codec_samples: 256,
+            checkpoint_bytes: 1 << 30,
         }
     }
 }
@@ -223,6 +226,17 @@ pub struct PreloadReport {
     pub bytes: u64,
     /// Bytes there were to load within the budget.
     pub wanted: u64,
+}
+
+/// What an opening found, for people to read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OpenReport {
+    /// Last frame of the index checkpoint that was loaded; 0 without one.
+    pub checkpoint_sequence: u64,
+    /// Records read from footers and frames to make the index.
+    pub replayed: u64,
+    /// Index checkpoints that were of no use: file, and why. No loss: footers say the same.
+    pub ignored: Vec<String>,
 }
 
 /// What an expiry removed.

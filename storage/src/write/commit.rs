@@ -82,6 +82,9 @@ impl ShardWriter {
             head_sum: 0,
         };
         let sum = self.batch.settle(frame, header, &self.last.positions, &mut active.entries);
+        if planted::publishes_first() {
+            self.shard.applied.publish(self.last.positions.iter().map(|position| position.offset));
+        }
         let written = self.shard.faults.check(Operation::Write);
         let written = written.and_then(|()| active.segment.write(&self.batch.buffer, active.tail));
         // Whatever is on disk now may be half a frame: nothing may follow it.
@@ -96,6 +99,7 @@ impl ShardWriter {
         let active = self.active.as_mut().expect("a frame was written to it");
         let guard = &crossbeam_epoch::pin();
         let segments = self.shard.segments.load(guard);
+        self.shard.begun_sequence.store(sequence, Ordering::Release);
         active.segment.note_base(frame::base_ms(self.last.positions.iter().copied()));
         for state in &self.batch.keys {
             let slot = state.new_slot(&active.segment, frame.byte());
@@ -103,6 +107,7 @@ impl ShardWriter {
             segments.of_slot(old).inspect(|segment| segment.count_live(-1));
         }
         active.segment.count_live(self.batch.keys.len() as i32);
+        self.shard.applied_sequence.store(sequence, Ordering::Release);
         active.segment.note_expiry(self.batch.max_expiry_ms());
         let bytes = self.batch.buffer.len() as u64;
         active.tail += bytes;
@@ -116,6 +121,10 @@ impl ShardWriter {
         self.shard.applied.publish(self.last.positions.iter().map(|position| position.offset));
         self.sync.committed(&self.shard, &active.segment, bytes, sequence, &self.last.positions);
         self.batch.clear();
+        let every = self.options.checkpoint_bytes;
+        if let Some(job) = self.checkpoints.committed(&self.shard, bytes, every) {
+            self.sync.background(job);
+        }
         if half_full {
             // Early enough for a burst; a shard that hardly grows has no file it does not need.
             keeper::prepare(&self.shard, &self.sync, self.segment_bytes());

@@ -14,6 +14,7 @@ use crate::chain::Chain;
 use crate::coding::{Coder, Fit, Stored, stored};
 use crate::error::{OpenError, ReadError, WriteError};
 use crate::index::{Dense, Key, Slot};
+use crate::index_file::Checkpoints;
 use crate::keeper;
 use crate::listing::Listing;
 use crate::log::frame::Position;
@@ -40,6 +41,7 @@ pub struct ShardWriter {
     coder: Coder,
     /// How the data points of a view are kept, by its id.
     keeps: Vec<Option<Keep>>,
+    checkpoints: Checkpoints,
     pub(crate) sync: SyncGroup,
     /// The segment whose keys are being forgotten.
     pub(crate) forgetting: Option<Listing>,
@@ -66,6 +68,7 @@ impl ShardWriter {
     ) -> ShardWriter {
         sync.register(&shard);
         let batch = Batch::new(shard.topics.len());
+        let checkpoints = Checkpoints::of(&shard.dir);
         let mut writer = ShardWriter {
             shard,
             options,
@@ -74,6 +77,7 @@ impl ShardWriter {
             batch,
             coder,
             keeps: Vec::new(),
+            checkpoints,
             sync,
             forgetting: None,
             stored_topics,
@@ -216,7 +220,7 @@ impl ShardWriter {
         crate::sync::sync(&self.shard)
     }
 
-    /// Commits, syncs, notes in the MANIFEST that all is synced, and lets go of the directory.
+    /// Commits, syncs, notes in the MANIFEST that all is synced, writes an index checkpoint, and lets go of the directory.
     ///
     /// # Errors
     /// As of `commit` and `sync_now`; the directory is let go of all the same.
@@ -224,7 +228,9 @@ impl ShardWriter {
         self.commit()?;
         self.shard.errands.stop();
         self.sync_now()?;
-        keeper::close(&self.shard)
+        keeper::close(&self.shard)?;
+        self.checkpoints.finish(&self.shard);
+        Ok(())
     }
 
     /// Bytes of the batch.

@@ -11,4 +11,5 @@ mod model;
 mod planted;
 mod promises;
 mod random;
+mod saved_index;
 mod store;
