@@ -51,6 +51,7 @@ pub use coding::{FieldPlan, Fields, Fit};
 pub use error::{CheckpointError, InspectError, OpenError, ReadError, WriteError};
 pub use open::open;
 pub use read::{History, Pinned, ShardReader, Version};
+pub use residency::share;
 pub use sync::SyncGroup;
 pub use types::{
     AppliedOffset, CheckpointReport, DurableOffset, ExpireReport, HistoryRange, Keep, Kind, OpenReport,
