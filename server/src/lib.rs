@@ -12,6 +12,7 @@ pub mod ingest;
 pub mod json;
 pub mod kafka;
 pub mod lane;
+pub mod memory;
 pub mod metrics;
 pub mod mix;
 pub mod serve;

@@ -21,6 +21,9 @@
 //! | `forebay_shard_keys` | lane, partition | (entity, view) keys in the index |
 //! | `forebay_shard_disk_bytes` | lane, partition | segment files |
 //! | `forebay_shard_index_bytes` | lane, partition | memory of the index |
+//! | `forebay_shard_hot_bytes` | lane, partition | window of newest data that is held in memory |
+//! | `forebay_shard_cold_reads_total` | lane, partition | records read from older data |
+//! | `forebay_memory_limit_bytes` | | `storage.memory`: for the indexes and windows of all shards |
 //! | `forebay_shard_lag_seconds` | lane, partition | at most this far behind its logs |
 //! | `forebay_applied_offset` | lane, partition, topic | last offset reads see, -1: none |
 //! | `forebay_durable_offset` | lane, partition, topic | last offset on stable storage, -1: none |
@@ -59,6 +62,8 @@ fn server(page: &mut Page, context: &Context) {
     page.sample("forebay_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
     page.family("forebay_uptime_seconds", Kind::Gauge, "Seconds since the server began to serve.");
     page.sample("forebay_uptime_seconds", &[], context.started.elapsed().as_secs_f64());
+    page.family("forebay_memory_limit_bytes", Kind::Gauge, "For the indexes and windows of all shards.");
+    page.sample("forebay_memory_limit_bytes", &[], context.config.storage.memory_limit());
     page.family("forebay_ready", Kind::Gauge, "Whether every shard of the lane serves.");
     for lane in &context.lanes {
         let name = lane.definition.name.as_str();
@@ -118,8 +123,13 @@ fn shards(page: &mut Page, context: &Context) {
     gauge("forebay_shard_keys", "Keys in the index.", &|shard| stats(shard).keys as f64);
     gauge("forebay_shard_disk_bytes", "Bytes of segment files.", &|shard| stats(shard).disk_bytes as f64);
     gauge("forebay_shard_index_bytes", "Bytes of the index.", &|shard| stats(shard).index_bytes as f64);
+    gauge("forebay_shard_hot_bytes", "Newest data held in memory.", &|shard| stats(shard).hot_bytes as f64);
     gauge("forebay_shard_lag_seconds", "At most this far behind its logs.", &|shard| {
         shard.staleness_ms(now_ms) as f64 / 1e3
+    });
+    page.family("forebay_shard_cold_reads_total", Kind::Counter, "Records read from older data.");
+    each_shard(context, |labels, shard| {
+        page.sample("forebay_shard_cold_reads_total", &labels, stats(shard).cold_reads);
     });
 }
 

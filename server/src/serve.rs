@@ -18,6 +18,7 @@ use crate::definitions;
 use crate::ingest::Ingest;
 use crate::kafka::producer_config;
 use crate::lane::Lane;
+use crate::memory;
 use crate::service::{self, Context};
 
 /// A running server.
@@ -51,14 +52,24 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         tokio::task::spawn_blocking(move || Ingest::start(&config, definitions, lanes, clock)).await??
     };
     let (grpc_at, http_at) = (grpc.local_addr()?, http.local_addr()?);
+    let limit = config.storage.memory_limit();
     let config = Arc::new(config);
-    let context = Arc::new(Context { config, definitions, lanes: lanes.clone(), clock, producer, started });
+    let context = Arc::new(Context {
+        config,
+        definitions,
+        lanes: lanes.clone(),
+        clock,
+        producer,
+        started,
+        cold: Default::default(),
+    });
     let stop = watch::Sender::new(false);
     let services = vec![
         tokio::spawn(service::serve(context.clone(), grpc, told(&stop))),
         tokio::spawn(crate::http::serve(context, http, told(&stop))),
+        tokio::spawn(share_memory(lanes.clone(), limit, told(&stop))),
     ];
-    tracing::info!(grpc = %grpc_at, http = %http_at, lanes = lanes.len(), "listening");
+    tracing::info!(grpc = %grpc_at, http = %http_at, lanes = lanes.len(), memory_bytes = limit, "listening");
     Ok(Running { grpc: grpc_at, http: http_at, lanes, ingest, stop, services })
 }
 
@@ -77,6 +88,18 @@ impl Running {
         tracing::info!(took_ms = begun.elapsed().as_millis() as u64, "stopped");
         outcome
     }
+}
+
+async fn share_memory(
+    lanes: Vec<Arc<Lane>>,
+    limit: u64,
+    stopped: impl Future<Output = ()>,
+) -> anyhow::Result<()> {
+    tokio::select! {
+        () = memory::share(lanes, limit) => {}
+        () = stopped => {}
+    }
+    Ok(())
 }
 
 async fn bind(address: SocketAddr, key: &str) -> anyhow::Result<TcpListener> {

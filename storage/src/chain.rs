@@ -20,14 +20,15 @@ use crossbeam_epoch::Guard;
 
 use crate::error::ReadError;
 use crate::index::{Key, Slot};
-use crate::log::segment::{Record, Segments};
+use crate::log::segment::Record;
 use crate::record::Location;
+use crate::residency::{ColdPages, Reach};
 use crate::shard::Shard;
 
 /// All versions of one key at one moment.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Chain<'g> {
-    pub segments: &'g Segments,
+    pub reach: Reach<'g>,
     pub current: Record<'g>,
     /// The newest late record, if any, or where the way to it goes on.
     pub late: Location,
@@ -37,6 +38,7 @@ pub(crate) struct Chain<'g> {
 #[inline]
 pub(crate) fn find<'g>(
     shard: &'g Shard,
+    cold: Option<&'g ColdPages>,
     guard: &'g Guard,
     entity: &[u8],
     view: u16,
@@ -44,32 +46,32 @@ pub(crate) fn find<'g>(
     let key = Key::new(shard.entity_hash(entity));
     let slot = shard.index.entity(key, guard).map_or(Slot::NONE, |found| found.slot(view));
     // Loaded after the slot, so that it has every segment the slot can lead to.
-    of_slot(shard.segments.load(guard), slot, entity, view)
+    of_slot(Reach::new(shard, cold, guard), slot, entity, view)
 }
 
 /// The chain that a slot begins, if it is this key's.
 #[inline]
 pub(crate) fn of_slot<'g>(
-    segments: &'g Segments,
+    reach: Reach<'g>,
     slot: Slot,
     entity: &[u8],
     view: u16,
 ) -> Result<Option<Chain<'g>>, ReadError> {
-    match segments.record_of(slot)? {
-        Some(newest) if newest.is(entity, view) => Chain::from(segments, newest),
+    match reach.record_of(slot)? {
+        Some(newest) if newest.is(entity, view) => Chain::from(reach, newest),
         _ => Ok(None),
     }
 }
 
 impl<'g> Chain<'g> {
     /// The chain that the newest record of a key begins.
-    pub fn from(segments: &'g Segments, newest: Record<'g>) -> Result<Option<Chain<'g>>, ReadError> {
+    pub fn from(reach: Reach<'g>, newest: Record<'g>) -> Result<Option<Chain<'g>>, ReadError> {
         if !newest.header.is_late() {
             let late = Location(newest.header.late);
-            return Ok(Some(Chain { segments, current: newest, late }));
+            return Ok(Some(Chain { reach, current: newest, late }));
         }
-        let current = segments.record(Location(newest.header.prev))?;
-        Ok(current.map(|current| Chain { segments, current, late: newest.location() }))
+        let current = reach.record(Location(newest.header.prev))?;
+        Ok(current.map(|current| Chain { reach, current, late: newest.location() }))
     }
 
     /// The first record of the chain of currents, from the newest on, for which `wanted` holds. `wanted` must hold for
@@ -78,7 +80,7 @@ impl<'g> Chain<'g> {
         let mut at = self.current;
         while !wanted(&at) {
             // A jump that has expired, or was not stored, says nothing: the record before may still be there.
-            if let Some(far) = self.segments.record(Location(at.header.jump))?
+            if let Some(far) = self.reach.record(Location(at.header.jump))?
                 && !wanted(&far)
             {
                 at = far;
@@ -94,13 +96,13 @@ impl<'g> Chain<'g> {
 
     /// The record that was current before this one.
     pub fn older(&self, record: &Record<'g>) -> Result<Option<Record<'g>>, ReadError> {
-        self.segments.record(Location(record.header.prev))
+        self.reach.record(Location(record.header.prev))
     }
 
     /// Takes the next late record that came after `limit` off the front of `late`.
     pub fn next_late(&self, late: &mut Location, limit: Location) -> Result<Option<Record<'g>>, ReadError> {
         while *late > limit {
-            let record = self.segments.record(*late)?;
+            let record = self.reach.record(*late)?;
             *late = record.map_or(Location::NONE, |record| Location(record.header.late));
             // One that is not late is on the way only.
             if record.is_some_and(|record| record.header.is_late()) {

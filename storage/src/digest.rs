@@ -8,6 +8,7 @@ use crate::error::ReadError;
 use crate::index::Slot;
 use crate::log::segment::Record;
 use crate::read::Pinned;
+use crate::residency::Reach;
 
 /// Sum over all keys. What is damaged counts by the error's place, so it agrees with nothing whole.
 pub(crate) fn digest(pinned: &Pinned<'_>) -> u128 {
@@ -24,9 +25,9 @@ pub(crate) fn digest(pinned: &Pinned<'_>) -> u128 {
 }
 
 fn current<'g>(pinned: &'g Pinned<'_>, slot: Slot) -> Result<Option<Record<'g>>, ReadError> {
-    let segments = pinned.shard.segments.load(&pinned.guard);
-    let Some(newest) = segments.record_of(slot)? else { return Ok(None) };
-    Ok(Chain::from(segments, newest)?.map(|chain| chain.current))
+    let reach = Reach::new(pinned.shard, pinned.cold.as_ref(), &pinned.guard);
+    let Some(newest) = reach.record_of(slot)? else { return Ok(None) };
+    Ok(Chain::from(reach, newest)?.map(|chain| chain.current))
 }
 
 fn of_record(pinned: &Pinned<'_>, record: &Record<'_>) -> Result<u128, ReadError> {

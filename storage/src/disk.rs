@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
 use rustix::fs::{CWD, FallocateFlags, FlockOperation, RenameFlags, SeekFrom};
@@ -59,14 +59,17 @@ pub(crate) fn written_ranges(file: &File, from: u64, to: u64) -> Vec<(u64, u64)>
     ranges
 }
 
-/// Puts a whole file in the place of the one with its name, so that a crash leaves the old one or the new one.
+/// Puts a whole file in the place of the one with its name, so that a crash leaves the old one or the new one. If it
+/// fails for something that was used up, the old one is there; after any other failure it may be either.
 pub(crate) fn replace(dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+    // Opened first, so that nothing can be used up once the new file has the name.
+    let handle = File::open(dir)?;
     let temporary = dir.join(format!("{name}.tmp"));
     let mut file = File::create(&temporary)?;
     file.write_all(bytes)?;
     file.sync_all()?;
     fs::rename(&temporary, dir.join(name))?;
-    sync_dir(dir)
+    handle.sync_all().map_err(|error| io::Error::other(format!("sync of the directory: {error}")))
 }
 
 /// How names of files end that are not complete yet.
@@ -96,6 +99,12 @@ fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// Makes creations, renames and removals in a directory last.
 pub(crate) fn sync_dir(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
+}
+
+/// What names a file or directory wherever it is moved to: device and inode.
+pub(crate) fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    let metadata = fs::metadata(path)?;
+    Ok((metadata.dev(), metadata.ino()))
 }
 
 /// Takes a lock that ends with the file's last handle; `false` if somebody else has it.

@@ -174,16 +174,45 @@ fn show(entity: &[u8]) -> String {
     entity.escape_ascii().to_string()
 }
 
-/// Data that was stored and cannot be given back: data loss, never other bytes.
+/// Why a read gave nothing. Never other bytes than those that were put.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("data loss: {file}: damaged at byte {at}: {detail}")]
-pub struct ReadError {
-    /// The damaged file.
-    pub file: PathBuf,
-    /// Byte where the damaged record begins.
-    pub at: u64,
-    /// What is wrong.
-    pub detail: &'static str,
+pub enum ReadError {
+    /// Data that was stored and cannot be given back: data loss.
+    #[error("data loss: {file}: damaged at byte {at}: {detail}")]
+    Damaged {
+        /// The damaged file.
+        file: PathBuf,
+        /// Byte where the damaged record begins.
+        at: u64,
+        /// What is wrong.
+        detail: &'static str,
+    },
+    /// A record on the way is not among those held in memory, and may have to come from the disk. Nothing is wrong: the
+    /// same read through `ShardReader::pin_blocking`, on a thread that may wait, gives it.
+    #[error("a record is not in memory, and this read may not wait for the disk")]
+    Cold,
+}
+
+/// Why no copy of a shard was made. What was copied so far is no shard: it has no MANIFEST.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckpointError {
+    /// A copy needs a directory of its own.
+    #[error("{dir}: not empty; name an empty directory, or one that is not there")]
+    NotEmpty {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// What was to be copied is damaged.
+    #[error(transparent)]
+    Damaged(#[from] ReadError),
+    /// The system refused.
+    #[error("{path}: {source}")]
+    Io {
+        /// File or directory.
+        path: PathBuf,
+        /// Its reason.
+        source: io::Error,
+    },
 }
 
 /// Why a file could not be shown as it should be.

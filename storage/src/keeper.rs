@@ -116,7 +116,8 @@ impl Drop for Answer<'_> {
 
 /// Makes a segment after the newest and names it in the MANIFEST. It replaces one that is ready but too small.
 fn make(shard: &Shard, capacity: u64) -> Result<Segment, WriteError> {
-    shard.poison.check()?;
+    shard.check()?;
+    shard.check_place()?;
     let too_small = shard.next.state.lock().ready.as_ref().map(|segment| segment.header);
     let number = shard.manifest.lock().last_segment + 1;
     if number > Location::MAX_SEGMENT {
@@ -126,24 +127,23 @@ fn make(shard: &Shard, capacity: u64) -> Result<Segment, WriteError> {
     let made = shard.faults.check(Operation::Allocate);
     let made = made.and_then(|()| Segment::create(&shard.dir, header));
     let path = segment::path(&shard.dir, number);
-    let named = made.map_err(|error| refusal(shard, "making a segment", &path, error)).and_then(|segment| {
-        store_manifest(shard, |manifest| {
-            (manifest.last_segment, manifest.discarded_segment) = (number, 0);
-            too_small.iter().for_each(|header| manifest.remove(header));
-        })?;
-        Ok(segment)
-    });
-    if named.is_err() {
+    let segment = made.map_err(|error| {
         // It may not have come to be; if it stays, the next opening removes it.
         let _ = std::fs::remove_file(&path);
-    }
-    named
+        refusal(shard, "making a segment", &path, error)
+    })?;
+    // If this fails the file stays: the MANIFEST on the disk may name it all the same.
+    store_manifest(shard, |manifest| {
+        (manifest.last_segment, manifest.discarded_segment) = (number, 0);
+        too_small.iter().for_each(|header| manifest.remove(header));
+    })?;
+    Ok(segment)
 }
 
 /// Writes the footer of a full segment. Readers do not need it, so it need not be synced before the next frame; it is
 /// with the next sync of the shard.
 pub(crate) fn seal(shard: &Shard, sealed: &Active, last_sequence: u64, last_sum: u64) {
-    if shard.poison.get().is_some() {
+    if shard.poisoned().is_some() {
         return;
     }
     let segment = &sealed.segment;
@@ -166,7 +166,7 @@ pub(crate) fn seal(shard: &Shard, sealed: &Active, last_sequence: u64, last_sum:
 /// new MANIFEST they stay in `leaving` for the next time.
 pub(crate) fn remove_leaving(shard: &Shard) {
     let leaving = std::mem::take(&mut *shard.leaving.lock());
-    let stored = shard.poison.check().and_then(|()| {
+    let stored = shard.check().and_then(|()| {
         store_manifest(shard, |manifest| {
             leaving.iter().for_each(|segment| manifest.remove(&segment.header));
         })
@@ -213,6 +213,7 @@ pub(crate) fn store_manifest(shard: &Shard, change: impl FnOnce(&mut Manifest)) 
     manifest.durable_sequence = shard.durable_sequence.load(Ordering::Acquire);
     change(&mut manifest);
     if manifest != *stored {
+        shard.check_place()?;
         let path = shard.dir.join(crate::manifest::NAME);
         let done = manifest.store(&shard.dir);
         done.map_err(|error| refusal(shard, "replacing the MANIFEST", &path, error))?;

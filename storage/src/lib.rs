@@ -12,6 +12,7 @@
 
 mod atomics;
 mod chain;
+mod checkpoint;
 pub mod codec;
 mod coding;
 mod digest;
@@ -35,19 +36,22 @@ mod planted;
 mod read;
 mod record;
 mod recover;
+mod residency;
 mod shard;
 mod sync;
 mod types;
+mod unreadable;
 mod worker;
 mod write;
 
 pub use coding::{FieldPlan, Fields, Fit};
-pub use error::{InspectError, OpenError, ReadError, WriteError};
+pub use error::{CheckpointError, InspectError, OpenError, ReadError, WriteError};
 pub use open::open;
 pub use read::{History, Pinned, ShardReader, Version};
 pub use sync::SyncGroup;
 pub use types::{
-    AppliedOffset, DurableOffset, ExpireReport, HistoryRange, Keep, Kind, OpenReport, Options, Outcome, Put,
-    ShardIdentity, Stats, SyncPolicy, TopicIndex, TopicLog, VersionKey, ViewPolicy,
+    AppliedOffset, CheckpointReport, DurableOffset, ExpireReport, HistoryRange, Keep, Kind, OpenReport,
+    Options, Outcome, PreloadReport, Put, ShardIdentity, Stats, SyncPolicy, TopicIndex, TopicLog, VersionKey,
+    ViewPolicy,
 };
 pub use write::ShardWriter;

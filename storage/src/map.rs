@@ -1,28 +1,51 @@
 //! The only file with `unsafe`: read-only views of segment files, cells and tables whose old content is freed once no
 //! reader can see it, and prefetches. All are used by readers without a lock. Knows nothing of formats.
+//!
+//! A page of a file that cannot be read (an I/O error, a file cut short by somebody) is a SIGBUS to whoever looks at it,
+//! which ends a process. Here it becomes zeros instead and its map is marked: checksums make an error of the zeros, and
+//! the map's shard stops.
 
 use std::fmt;
 use std::fs::File;
 use std::io;
 use std::ops::Range;
+use std::sync::OnceLock;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
 use crossbeam_epoch::{Atomic, Guard, Owned, Shared};
-use memmap2::{Advice, MmapOptions, MmapRaw};
+use libc::{c_int, c_void, sigaction, siginfo_t};
+use memmap2::{Advice, MmapOptions, MmapRaw, UncheckedAdvice};
 use parking_lot::Mutex;
+use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
+use rustix::param::page_size;
+
+use crate::unreadable::Span;
 
 /// A file seen as memory, read only. Its bytes change only by the writer's `pwrite`, and only where nobody has been
 /// told to look yet: a range is read after the frame that holds it is published, and is never written again.
 pub(crate) struct Map {
     view: MmapRaw,
+    span: &'static Span,
 }
+
+/// Around a page that is touched the kernel maps what it has besides: 64 KiB, since Linux 6.18 all of a large folio, in
+/// any case nothing outside of the aligned span of one page table.
+pub(crate) const FAULT_AROUND: usize = 2 << 20;
 
 impl Map {
     /// Maps the first `bytes` of a file, which has at least as many.
     pub fn new(file: &File, bytes: u64) -> io::Result<Map> {
         let bytes = usize::try_from(bytes).map_err(|_| io::ErrorKind::FileTooLarge)?;
+        install();
         let view = MmapOptions::new().len(bytes).map_raw_read_only(file)?;
-        Ok(Map { view })
+        let start = view.as_ptr() as usize;
+        let span = Span::register(start, (start + bytes).next_multiple_of(page_size()));
+        Ok(Map { view, span })
+    }
+
+    /// Whether some page of it could not be read, and is zeros now.
+    pub fn is_damaged(&self) -> bool {
+        self.span.is_damaged()
     }
 
     /// Bytes mapped.
@@ -55,6 +78,92 @@ impl Map {
         // Advice may be refused; reads are right all the same.
         let _ = self.view.advise(Advice::Random);
     }
+
+    /// Drops the pages of a range from this process's memory, and what the kernel mapped around them. They come back
+    /// when they are touched.
+    pub fn forget(&self, from: u64, to: u64) {
+        if from >= to {
+            return;
+        }
+        let (base, len) = (self.view.as_ptr() as usize, self.view.len());
+        let start = ((base + from as usize) / FAULT_AROUND * FAULT_AROUND).max(base) - base;
+        let end = ((base + to as usize).next_multiple_of(FAULT_AROUND) - base).min(len);
+        // SAFETY: the mapping is shared and of a file, so what is dropped is read from the file again: no bytes change
+        // under a reference. Zeros in the place of an unreadable page become zeros again.
+        let _ = unsafe {
+            self.view.unchecked_advise_range(UncheckedAdvice::DontNeed, start, end.saturating_sub(start))
+        };
+    }
+
+    /// Reads the pages of a range into memory, so that touching them waits for no disk.
+    pub fn populate(&self, from: u64, to: u64) {
+        let bytes = to.saturating_sub(from) as usize;
+        if self.view.advise_range(Advice::PopulateRead, from as usize, bytes).is_err() {
+            // A kernel before 5.14, or a page that cannot be read.
+            let pages = self.get(from, bytes).unwrap_or_default().chunks(page_size());
+            std::hint::black_box(pages.fold(0, |sum: u8, page| sum.wrapping_add(page[0])));
+        }
+    }
+}
+
+impl Drop for Map {
+    fn drop(&mut self) {
+        // Before it is unmapped: the addresses may be another's at once.
+        self.span.unregister();
+    }
+}
+
+/// What handled the signal of an unreadable page before ours did.
+static PREVIOUS: OnceLock<sigaction> = OnceLock::new();
+
+/// Installs the handler, once.
+fn install() {
+    PREVIOUS.get_or_init(|| {
+        let handler: extern "C" fn(c_int, *mut siginfo_t, *mut c_void) = on_bus_error;
+        // SAFETY: all zeros is a `sigaction`, and the arguments are good. The handler does what one may: atomics and
+        // system calls.
+        unsafe {
+            let (mut ours, mut previous): (sigaction, sigaction) = (std::mem::zeroed(), std::mem::zeroed());
+            (ours.sa_sigaction, ours.sa_flags) = (handler as usize, libc::SA_SIGINFO | libc::SA_ONSTACK);
+            libc::sigaction(libc::SIGBUS, &ours, &mut previous);
+            previous
+        }
+    });
+}
+
+/// A page could not be read. If it is one of a map, whoever looked at it sees zeros when this returns; any other is for
+/// the handler there was before, and the end of the process if there was none.
+extern "C" fn on_bus_error(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
+    // SAFETY: the kernel gives what SA_SIGINFO promises.
+    let (code, address) = unsafe { ((*info).si_code, (*info).si_addr() as usize) };
+    // Without a positive code somebody sent the signal, and there is no address.
+    if let Some(span) = Span::of(address).filter(|_| code > 0) {
+        span.damage();
+        let (start, end) = span.bounds();
+        // All of the map where the kernel does not take more holes in it.
+        if zeros(address / page_size() * page_size(), page_size()) || zeros(start, end - start) {
+            return;
+        }
+    }
+    let previous = PREVIOUS.get().map_or(libc::SIG_DFL, |previous| previous.sa_sigaction);
+    // SAFETY: what is neither of the two numbers is a handler. The kernel calls all kinds of them with three arguments.
+    unsafe {
+        if matches!(previous, libc::SIG_DFL | libc::SIG_IGN) {
+            libc::signal(signal, libc::SIG_DFL);
+            libc::raise(signal);
+        } else {
+            type Handler = extern "C" fn(c_int, *mut siginfo_t, *mut c_void);
+            std::mem::transmute::<usize, Handler>(previous)(signal, info, context);
+        }
+    }
+}
+
+/// Puts zeros in the place of pages of a map; whether that could be done.
+fn zeros(at: usize, bytes: usize) -> bool {
+    let flags = MapFlags::PRIVATE | MapFlags::FIXED;
+    // SAFETY: the addresses are those of a map that the thread whose fault this is has in use, so nothing else is there;
+    // it is read only, and its bytes may be anything where they cannot be read.
+    unsafe { mmap_anonymous(at as *mut _, bytes, ProtFlags::READ, flags) }.is_ok()
 }
 
 impl fmt::Debug for Map {

@@ -12,7 +12,9 @@ use crate::error::OpenError;
 use crate::log::segment;
 use crate::manifest::{self, Manifest};
 use crate::read::ShardReader;
+use crate::record::Location;
 use crate::recover;
+use crate::residency::Residency;
 use crate::shard::Shard;
 use crate::sync::SyncGroup;
 use crate::types::{Options, ShardIdentity};
@@ -47,8 +49,13 @@ pub fn open(
     let loaded = Codecs::load(dir, Owner { shard: manifest.shard.into_bytes(), stream: 0 })?;
     let coder = Coder::new(&loaded, manifest.last_codec, options.codec_samples);
     let recover::Repaired { index, segments, active, last, report } = recovered;
+    let end =
+        active.as_ref().map_or(Location::NONE, |active| Location::new(active.segment.number, active.tail));
+    let residency = Residency::new(options.resident_bytes, end);
+    residency.settle(&segments);
     let (path, codecs) = (dir.to_path_buf(), loaded.codecs);
-    let shard = Arc::new(Shard::new(path, manifest, index, codecs, segments, &last, report));
+    let shard = Shard::new(path, manifest, index, codecs, segments, &last, residency, report);
+    let shard = Arc::new(shard);
     let reader = ShardReader { shard: shard.clone() };
     let (options, sync) = (options.clone(), sync.clone());
     let views = &identity.views;

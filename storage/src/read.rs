@@ -5,21 +5,26 @@
 use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 
 use crossbeam_epoch::Guard;
 
 use crate::chain::{self, Chain};
+use crate::checkpoint;
 use crate::coding::{Codecs, FieldPlan, Fields};
 use crate::digest;
-use crate::error::ReadError;
+use crate::error::{CheckpointError, ReadError};
 pub use crate::history::History;
 use crate::index::{Key, Slot};
 use crate::log::segment::Record;
+use crate::residency::{ColdPages, Reach};
 use crate::shard::Shard;
 use crate::types::{
-    AppliedOffset, DurableOffset, HistoryRange, Kind, OpenReport, Stats, TopicIndex, TopicLog, VersionKey,
+    AppliedOffset, CheckpointReport, DurableOffset, HistoryRange, Kind, OpenReport, PreloadReport, Stats,
+    TopicIndex, TopicLog, VersionKey,
 };
+use crate::unreadable;
 
 /// Reads a shard. Clones are cheap; they outlive the writer.
 #[derive(Debug, Clone)]
@@ -29,9 +34,47 @@ pub struct ShardReader {
 
 impl ShardReader {
     /// Holds what is read in place: memory of expired segments is given back only after it is dropped, so keep it for
-    /// one request, not for a stream.
+    /// one request, not for a stream. Reads of what is not held in memory give [`ReadError::Cold`], so it waits for no
+    /// disk.
     pub fn pin(&self) -> Pinned<'_> {
-        Pinned { shard: &self.shard, guard: crossbeam_epoch::pin() }
+        self.pinned(None)
+    }
+
+    /// As `pin`, for a thread that may wait for the disk: it reads everything.
+    pub fn pin_blocking(&self) -> Pinned<'_> {
+        self.pinned(Some(ColdPages::default()))
+    }
+
+    fn pinned(&self, cold: Option<ColdPages>) -> Pinned<'_> {
+        Pinned { shard: &self.shard, guard: crossbeam_epoch::pin(), cold, faults: unreadable::faults() }
+    }
+
+    /// Sets how many bytes of the newest data are held in memory; see [`Options::resident_bytes`]. To be called now and
+    /// then even if nothing changed: each call also gives back memory that readers under way had kept from it.
+    ///
+    /// [`Options::resident_bytes`]: crate::Options::resident_bytes
+    pub fn set_resident_bytes(&self, bytes: u64) {
+        let guard = &crossbeam_epoch::pin();
+        self.shard.residency.set_budget(bytes);
+        self.shard.residency.settle(self.shard.segments.load(guard));
+        self.shard.residency.sweep(self.shard.segments.load(guard));
+    }
+
+    /// Reads the newest data into memory, newest first, as far as it is to be held there and at most `budget_bytes`;
+    /// `progress` is told how many bytes there are so far. Waits for the disk.
+    pub fn preload(&self, budget_bytes: u64, mut progress: impl FnMut(u64)) -> PreloadReport {
+        let guard = &crossbeam_epoch::pin();
+        self.shard.residency.preload(self.shard.segments.load(guard), budget_bytes, &mut progress)
+    }
+
+    /// Copies the shard as it is durable now into a directory that is empty or not there, while its writer writes. Takes
+    /// little time and space: what never changes again is linked. The copy opens like any shard; replayed from its
+    /// positions it becomes what the original is.
+    ///
+    /// # Errors
+    /// If the directory has something, if a file cannot be read or made, or if what was durable is damaged.
+    pub fn checkpoint(&self, to: &Path) -> Result<CheckpointReport, CheckpointError> {
+        checkpoint::checkpoint(&self.shard, to)
     }
 
     /// Last offset of a topic that reads see; a read that begins after this sees all of it. None: nothing yet.
@@ -66,13 +109,13 @@ impl ShardReader {
 
     /// Why the shard stopped, if it did. It still serves reads.
     pub fn poisoned(&self) -> Option<String> {
-        self.shard.poison.get().cloned()
+        self.shard.poisoned().cloned()
     }
 
     /// A hash over the current version of every key, the same in whatever order they came: two shards that took the
     /// same records agree. Reads everything.
     pub fn digest(&self) -> u128 {
-        digest::digest(&self.pin())
+        digest::digest(&self.pin_blocking())
     }
 
     /// Orders two versions of a key: event time, tombstone wins, topic priority, topic name, offset.
@@ -88,13 +131,17 @@ const VIEWS_AT_ONCE: usize = 16;
 pub struct Pinned<'r> {
     pub(crate) shard: &'r Shard,
     pub(crate) guard: Guard,
+    /// Present if it reads what is cold.
+    pub(crate) cold: Option<ColdPages>,
+    /// Pages that could not be read before.
+    faults: u64,
 }
 
 impl Pinned<'_> {
     /// The current version.
     ///
     /// # Errors
-    /// If what was stored is damaged.
+    /// If what was stored is damaged, or cold.
     #[inline]
     pub fn latest(&self, entity: &[u8], view: u16) -> Result<Option<Version<'_>>, ReadError> {
         let chain = self.chain(entity, view)?;
@@ -125,10 +172,10 @@ impl Pinned<'_> {
             slots.iter_mut().zip(views).for_each(|(slot, view)| *slot = found.slot(*view));
         }
         // Loaded after the slots, so that it has every segment they can lead to.
-        let segments = self.shard.segments.load(&self.guard);
-        slots[..views.len()].iter().for_each(|slot| segments.prefetch(*slot));
+        let reach = Reach::new(self.shard, self.cold.as_ref(), &self.guard);
+        slots[..views.len()].iter().for_each(|slot| reach.segments().prefetch(*slot));
         for (place, (slot, view)) in slots.into_iter().zip(views).enumerate() {
-            let chain = chain::of_slot(segments, slot, entity, *view);
+            let chain = chain::of_slot(reach, slot, entity, *view);
             each(place, chain.map(|chain| chain.map(|chain| self.version(chain.current))));
         }
     }
@@ -136,7 +183,7 @@ impl Pinned<'_> {
     /// The greatest version at or below an event time, ms; with `known_at_ms`, of those that had been ingested by then.
     ///
     /// # Errors
-    /// If a record on the way to it is damaged.
+    /// If a record on the way to it is damaged, or cold.
     pub fn as_of(
         &self,
         entity: &[u8],
@@ -154,12 +201,41 @@ impl Pinned<'_> {
         History::new(self.shard, self.chain(entity, view), *range)
     }
 
+    /// Topics by number.
+    pub fn topics(&self) -> &[TopicLog] {
+        &self.shard.topics
+    }
+
+    /// To be asked once everything that was read has been copied. Bytes are verified where they lie; this says whether
+    /// they can have become unreadable between that and the copy.
+    ///
+    /// # Errors
+    /// If a page of the shard's files could not be read since this was pinned.
+    #[inline]
+    pub fn check(&self) -> Result<(), ReadError> {
+        if unreadable::faults() == self.faults {
+            return Ok(());
+        }
+        match self.shard.segments.load(&self.guard).unreadable() {
+            Some(segment) => Err(segment.damaged(0, "")),
+            None => Ok(()),
+        }
+    }
+
     fn version<'g>(&'g self, record: Record<'g>) -> Version<'g> {
         Version { record, codecs: &self.shard.codecs }
     }
 
     fn chain(&self, entity: &[u8], view: u16) -> Result<Option<Chain<'_>>, ReadError> {
-        chain::find(self.shard, &self.guard, entity, view)
+        chain::find(self.shard, self.cold.as_ref(), &self.guard, entity, view)
+    }
+}
+
+impl Drop for Pinned<'_> {
+    fn drop(&mut self) {
+        if let Some(cold) = self.cold.as_ref().filter(|cold| !cold.is_empty()) {
+            cold.forget(self.shard.segments.load(&self.guard));
+        }
     }
 }
 

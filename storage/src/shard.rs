@@ -10,23 +10,27 @@ use crossbeam_epoch::Guard;
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
 use crate::coding::Codecs;
-use crate::disk::Faults;
+use crate::disk::{self, Faults};
 use crate::error::WriteError;
 use crate::index::Index;
 use crate::keeper::NextSegment;
 use crate::log::frame::Position;
-use crate::log::segment::{Segment, Segments};
+use crate::log::segment::{Segment, Segments, UNREADABLE};
 use crate::manifest::Manifest;
 use crate::map::EpochCell;
 use crate::planted;
+use crate::residency::Residency;
 use crate::sync::Unsynced;
-use crate::types::{OpenReport, Stats, TopicIndex, TopicLog, VersionKey};
+use crate::types::{DurableOffset, OpenReport, Stats, TopicIndex, TopicLog, VersionKey};
+use crate::unreadable;
 use crate::worker::Errands;
 
 /// The shared part of a shard.
 #[derive(Debug)]
 pub(crate) struct Shard {
     pub dir: PathBuf,
+    /// The directory itself, whatever its name.
+    place: (u64, u64),
     pub id: [u8; 16],
     pub topics: Vec<TopicLog>,
     /// By topic number: its place in the order of (priority, name).
@@ -48,6 +52,9 @@ pub(crate) struct Shard {
     pub poison: Poison,
     /// What its opening found.
     pub opened: OpenReport,
+    /// Unreadable pages of all maps of this process when it was last looked whether one is this shard's.
+    faults_seen: AtomicU64,
+    pub residency: Residency,
     /// What other threads do in its directory.
     pub errands: Arc<Errands>,
     /// As it is stored; locked while it is replaced.
@@ -85,10 +92,12 @@ impl Shard {
         codecs: Codecs,
         segments: Segments,
         last: &Last,
+        residency: Residency,
         opened: OpenReport,
     ) -> Shard {
         let topics = manifest.topic_logs();
         Shard {
+            place: disk::identity(&dir).unwrap_or_default(),
             dir,
             id: manifest.shard.into_bytes(),
             ranks: ranks(&topics),
@@ -105,6 +114,8 @@ impl Shard {
             sync_turn: parking_lot::Mutex::new(()),
             poison: Poison::default(),
             opened,
+            faults_seen: AtomicU64::new(0),
+            residency,
             errands: Arc::default(),
             manifest: parking_lot::Mutex::new(manifest),
             next: NextSegment::default(),
@@ -139,13 +150,63 @@ impl Shard {
         self.rank(a).cmp(&self.rank(b))
     }
 
+    /// The last frame that is synced, the segment it is in, and the positions it brought, of one moment.
+    pub fn durable_at(&self) -> (u64, u32, Vec<Option<DurableOffset>>) {
+        let _turn = self.sync_turn.lock();
+        let positions =
+            (0..self.topics.len()).map(|at| self.durable.get(TopicIndex(at as u16)).map(DurableOffset));
+        let sequence = self.durable_sequence.load(Ordering::Acquire);
+        (sequence, self.durable_segment.load(Ordering::Acquire), positions.collect())
+    }
+
+    /// Whether it still advances.
+    #[inline]
+    pub fn check(&self) -> Result<(), WriteError> {
+        match self.poisoned() {
+            None => Ok(()),
+            Some(why) => Err(WriteError::Poisoned(why.clone())),
+        }
+    }
+
+    /// Stops it if its directory was moved away and another one is there now, say a restored copy: names lead there.
+    pub fn check_place(&self) -> Result<(), WriteError> {
+        match disk::identity(&self.dir) {
+            Ok(now) if now == self.place => Ok(()),
+            _ => {
+                let dir = self.dir.display();
+                Err(self.poison.set(format!("{dir}: moved away; another directory is in its place, or none")))
+            }
+        }
+    }
+
+    /// Why it stopped, if it did. A file that cannot be read any more stops it, whoever found out.
+    #[inline]
+    pub fn poisoned(&self) -> Option<&String> {
+        if unreadable::faults() != self.faults_seen.load(Ordering::Relaxed) {
+            self.look_at_files();
+        }
+        self.poison.0.get()
+    }
+
+    #[cold]
+    fn look_at_files(&self) {
+        let faults = unreadable::faults();
+        if let Some(segment) = self.segments.load(&crossbeam_epoch::pin()).unreadable() {
+            self.poison.set(format!("{}: {UNREADABLE}", segment.path.display()));
+        }
+        self.faults_seen.store(faults, Ordering::Relaxed);
+    }
+
     pub fn stats(&self, guard: &Guard) -> Stats {
-        let segments = &self.segments.load(guard).list;
+        let all = self.segments.load(guard);
+        let segments = &all.list;
         Stats {
             keys: self.index.keys(),
             disk_bytes: segments.iter().map(|segment| segment.capacity()).sum(),
             index_bytes: self.index.bytes(),
             segments: segments.len() as u64,
+            hot_bytes: self.residency.hot_bytes(all),
+            cold_reads: self.residency.cold_reads(),
         }
     }
 }
@@ -204,16 +265,5 @@ impl Poison {
     #[cold]
     pub fn set(&self, why: String) -> WriteError {
         WriteError::Poisoned(self.0.get_or_init(|| why).clone())
-    }
-
-    pub fn get(&self) -> Option<&String> {
-        self.0.get()
-    }
-
-    pub fn check(&self) -> Result<(), WriteError> {
-        match self.0.get() {
-            None => Ok(()),
-            Some(why) => Err(WriteError::Poisoned(why.clone())),
-        }
     }
 }

@@ -200,7 +200,7 @@ impl Unsynced {
 /// Makes all commits of a shard so far last, then says so. Called by the thread and by the writer.
 pub(crate) fn sync(shard: &Shard) -> Result<(), WriteError> {
     let _turn = shard.sync_turn.lock();
-    shard.poison.check()?;
+    shard.check()?;
     let work = shard.unsynced.lock().take();
     for segment in &work.files {
         if planted::skips_sync() {
@@ -209,6 +209,7 @@ pub(crate) fn sync(shard: &Shard) -> Result<(), WriteError> {
         let done = shard.faults.check(Operation::Sync).and_then(|()| segment.sync());
         done.map_err(|error| shard.poison.set(format!("{}: sync failed: {error}", segment.path.display())))?;
     }
+    shard.residency.settle(shard.segments.load(&crossbeam_epoch::pin()));
     if work.sequence > shard.durable_sequence.load(Ordering::Relaxed) {
         shard.durable_segment.store(work.segment, Ordering::Release);
         shard.durable_sequence.store(work.sequence, Ordering::Release);

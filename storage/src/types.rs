@@ -80,6 +80,11 @@ pub struct Options {
     pub segment_bytes: u64,
     /// How long after its expiry a version still counts, in ms.
     pub allowed_lateness_ms: i64,
+    /// Bytes of the newest data that are held in memory once they were read. Older data is read from the disk, by
+    /// [`ShardReader::pin_blocking`] only.
+    ///
+    /// [`ShardReader::pin_blocking`]: crate::ShardReader::pin_blocking
+    pub resident_bytes: u64,
     /// Payloads of a view after which its coding is learned for the first time; 0: payloads are stored as they come.
     pub codec_samples: u32,
     /// Bytes of log after which the index is written to a checkpoint, so that an opening need not read older footers.
@@ -91,6 +96,7 @@ impl Default for Options {
         Options {
             segment_bytes: 256 << 20,
             allowed_lateness_ms: 3_600_000,
+            resident_bytes: u64::MAX,
             codec_samples: 256,
             checkpoint_bytes: 1 << 30,
         }
@@ -194,6 +200,32 @@ pub struct Stats {
     pub index_bytes: u64,
     /// Segment files.
     pub segments: u64,
+    /// Bytes of the newest data that are held in memory once read.
+    pub hot_bytes: u64,
+    /// Records read from older data since the opening.
+    pub cold_reads: u64,
+}
+
+/// What a copy of a shard has.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CheckpointReport {
+    /// By topic number: the last offset in it.
+    pub positions: Vec<Option<DurableOffset>>,
+    /// Segment files shared with the original.
+    pub linked: u64,
+    /// Segment files copied.
+    pub copied: u64,
+    /// Bytes copied.
+    pub copied_bytes: u64,
+}
+
+/// What a preload did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PreloadReport {
+    /// Bytes that are in memory now, unless memory is short.
+    pub bytes: u64,
+    /// Bytes there were to load within the budget.
+    pub wanted: u64,
 }
 
 /// What an opening found, for people to read.

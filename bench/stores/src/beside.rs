@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 use crate::data::{Data, Random};
 use crate::meter::Latencies;
 use crate::plan::Plan;
-use crate::store::{Background, Store};
+use crate::store::Store;
 use crate::work::get;
 
 /// Stretches of each kind.
-const STRETCHES: u32 = 8;
+pub const STRETCHES: u32 = 8;
 /// Reads a second, on a schedule.
 const RATE: f64 = 20_000.0;
 
@@ -19,7 +19,8 @@ const QUIET: u8 = 0;
 const BUSY: u8 = 1;
 const STOP: u8 = 2;
 
-/// p99 during `what` over p99 without it; `None` if the store has no such thing.
+/// p99 during `act` over p99 without it; `None` if the store has no such thing. `act` is told the number of the stretch, 0
+/// before the first, and says whether there is more to do in it; `key` chooses what is read.
 ///
 /// # Errors
 /// If the store fails.
@@ -27,23 +28,24 @@ pub fn beside<S: Store>(
     plan: &Plan,
     data: &Data,
     store: &mut S,
-    what: Background,
+    key: impl Fn(&mut Random) -> u64 + Send,
+    mut act: impl FnMut(&mut S, u32) -> anyhow::Result<bool>,
 ) -> anyhow::Result<Option<f64>> {
-    if !store.background(what)? {
+    if !act(store, 0)? {
         return Ok(None);
     }
     let (reads, now) = (store.reads(), AtomicU8::new(QUIET));
     let mode = &now;
     let stretch = Duration::from_secs_f64(plan.seconds / f64::from(2 * STRETCHES));
     let latencies = std::thread::scope(|scope| {
-        let reader = scope.spawn(move || read(plan, data, &reads, mode));
-        let done = (0..STRETCHES).try_for_each(|_| {
+        let reader = scope.spawn(move || read(data, reads, mode, key));
+        let done = (1..=STRETCHES).try_for_each(|stretch_number| {
             mode.store(QUIET, Ordering::Relaxed);
             std::thread::sleep(stretch);
             mode.store(BUSY, Ordering::Relaxed);
             let start = Instant::now();
             while start.elapsed() < stretch {
-                if !store.background(what)? {
+                if !act(store, stretch_number)? {
                     break;
                 }
             }
@@ -58,10 +60,10 @@ pub fn beside<S: Store>(
 
 /// Reads keys on a schedule until told to stop; a latency counts from when the read was due.
 fn read<R: crate::store::Reads>(
-    plan: &Plan,
     data: &Data,
-    reads: &R,
+    mut reads: R,
     mode: &AtomicU8,
+    key: impl Fn(&mut Random) -> u64,
 ) -> anyhow::Result<[Latencies; 2]> {
     let (mut latencies, mut random) = (<[Latencies; 2]>::default(), Random::new(4));
     let start = Instant::now();
@@ -74,7 +76,7 @@ fn read<R: crate::store::Reads>(
             STOP => break,
             now => usize::from(now),
         };
-        get(reads, data, random.below(plan.keys))?;
+        get(&mut reads, data, key(&mut random))?;
         latencies[now].add(start.elapsed() - due);
     }
     Ok(latencies)

@@ -23,6 +23,10 @@ pub enum Step {
     Expiry,
     /// Updates past the disk budget, with what the store does to hold it.
     Space,
+    /// Payload coding alone; only Forebay has it.
+    Coding,
+    /// Opening with very many keys; only of Forebay.
+    Rebuild,
 }
 
 /// Sizes of the work.

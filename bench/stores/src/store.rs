@@ -54,25 +54,34 @@ pub trait Reads: Clone + Send + 'static {
     ///
     /// # Errors
     /// If the store fails.
-    fn get(&self, entity: &[u8], view: u16) -> anyhow::Result<Option<usize>>;
+    fn get(&mut self, entity: &[u8], view: u16) -> anyhow::Result<Option<usize>>;
 
     /// The same of several views of one entity; returns how many there are.
     ///
     /// # Errors
     /// If the store fails.
-    fn get_many(&self, entity: &[u8], views: &[u16]) -> anyhow::Result<usize>;
+    fn get_many(&mut self, entity: &[u8], views: &[u16]) -> anyhow::Result<usize>;
 
     /// Event time of the version current at a time.
     ///
     /// # Errors
     /// If the store fails.
-    fn as_of(&self, entity: &[u8], view: u16, time_ms: i64) -> anyhow::Result<Option<i64>>;
+    fn as_of(&mut self, entity: &[u8], view: u16, time_ms: i64) -> anyhow::Result<Option<i64>>;
 }
 
 /// A store with its one writer.
 pub trait Store: Sized {
     /// Its readers.
     type Reads: Reads;
+
+    /// How often it is to see the warm-up's keys until it has learned what it learns.
+    const WARM_UPS: u64 = 1;
+
+    /// It can be told what has expired.
+    const EXPIRES: bool = true;
+
+    /// Expiry goes in steps short enough to look at what reads feel of it.
+    const EXPIRES_IN_STEPS: bool = false;
 
     /// Opens or begins one.
     ///
@@ -104,7 +113,8 @@ pub trait Store: Sized {
     /// What it takes.
     fn sizes(&self) -> Sizes;
 
-    /// Does a piece of background work now, on this thread. False: it has no such thing, or does it by itself.
+    /// Does background work now, on this thread; says whether it is worth calling again at once. False also where there is
+    /// no such thing, or the store does it by itself.
     ///
     /// # Errors
     /// If the store fails.

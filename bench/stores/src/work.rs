@@ -6,12 +6,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 
-use crate::beside::beside;
+use crate::beside::{STRETCHES, beside};
 use crate::data::{Data, Order, Random, START_MS, TTL_MS, split};
 use crate::meter::{Figure, Latencies, Meter, anonymous_bytes, drop_from_cache, file_bytes};
 use crate::plan::{BATCH, Plan, Step, VIEWS};
 use crate::store::{Background, Purpose, Reads, Setup, Store};
 
+const HOUR_MS: i64 = 3_600_000;
 /// Views of an entity, in order.
 const ALL_VIEWS: [u16; VIEWS as usize] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10];
 
@@ -27,6 +28,7 @@ pub fn run<S: Store>(plan: &Plan) -> anyhow::Result<()> {
         Step::History => history::<S>(plan, &data),
         Step::Expiry => expiry::<S>(plan, &data),
         Step::Space => space::<S>(plan, &data),
+        Step::Coding | Step::Rebuild => Ok(()),
     }
 }
 
@@ -74,10 +76,12 @@ impl<'d> Feed<'d> {
     /// Entities that nothing is measured of, a quarter of the others, so that what a store learns from samples is learned.
     fn warm_up<S: Store>(&mut self, store: &mut S) -> anyhow::Result<()> {
         let count = self.keys / 4 / VIEWS * VIEWS;
-        let mut order = Order::new(count, 1);
-        (0..count).try_for_each(|_| self.put(store, self.keys + order.next_number()))?;
-        store.commit()?;
-        store.settle()?;
+        for pass in 0..S::WARM_UPS {
+            let mut order = Order::new(count, pass);
+            (0..count).try_for_each(|_| self.put(store, self.keys + order.next_number()))?;
+            store.commit()?;
+            store.settle()?;
+        }
         self.raw = 0;
         Ok(())
     }
@@ -111,8 +115,8 @@ fn work<S: Store>(plan: &Plan, data: &Data) -> anyhow::Result<()> {
     // For a store that keeps what is replaced, after the load; for one that has compacted it away, now.
     let settled = file_bytes(&plan.dir) as f64 / 1.25;
     Figure::new("disk_per_raw", loaded.min(settled) / raw, 0.0).print();
-    gets(plan, data, &store.reads())?;
-    if let Some(ratio) = beside(plan, data, &mut store, Background::Checkpoint)? {
+    gets(plan, data, &mut store.reads())?;
+    if let Some(ratio) = beside(plan, data, &mut store, any_key(plan), |store, _| store.background(Background::Checkpoint))? {
         Figure::new("read_p99_checkpoint", ratio, 0.0).print();
     }
     // Left as a crash leaves it: nothing is closed, flushed or waited for.
@@ -160,7 +164,12 @@ fn burst<S: Store>(plan: &Plan, feed: &mut Feed<'_>, store: &mut S) -> anyhow::R
     Ok(())
 }
 
-fn gets<R: Reads>(plan: &Plan, data: &Data, reads: &R) -> anyhow::Result<()> {
+fn any_key(plan: &Plan) -> impl Fn(&mut Random) -> u64 + Send + use<> {
+    let keys = plan.keys;
+    move |random| random.below(keys)
+}
+
+fn gets<R: Reads>(plan: &Plan, data: &Data, reads: &mut R) -> anyhow::Result<()> {
     let mut random = Random::new(1);
     for warm in [true, false] {
         let seconds = if warm { plan.seconds / 4.0 } else { plan.seconds };
@@ -178,7 +187,7 @@ fn gets<R: Reads>(plan: &Plan, data: &Data, reads: &R) -> anyhow::Result<()> {
 }
 
 /// Reads a key that must be there.
-pub(crate) fn get<R: Reads>(reads: &R, data: &Data, key: u64) -> anyhow::Result<()> {
+pub(crate) fn get<R: Reads>(reads: &mut R, data: &Data, key: u64) -> anyhow::Result<()> {
     let (entity, view) = split(key);
     black_box(reads.get(data.entity(entity), view)?).with_context(|| format!("key {key} was put"))?;
     Ok(())
@@ -199,11 +208,11 @@ fn reopen<S: Store>(plan: &Plan, data: &Data) -> anyhow::Result<()> {
     let meter = Meter::start();
     let store = S::open(&setup(plan, Purpose::Latest))?;
     Figure::new("open_cold_s", meter.taken().seconds, 0.0).print();
-    let (reads, mut random, mut latencies) = (store.reads(), Random::new(2), Latencies::default());
+    let (mut reads, mut random, mut latencies) = (store.reads(), Random::new(2), Latencies::default());
     let meter = Meter::start();
     for _ in 0..plan.cold_reads {
         let before = Instant::now();
-        get(&reads, data, random.below(plan.keys))?;
+        get(&mut reads, data, random.below(plan.keys))?;
         latencies.add(before.elapsed());
     }
     meter.taken().rate("get_cold", plan.cold_reads).print();
@@ -241,7 +250,7 @@ fn history<S: Store>(plan: &Plan, data: &Data) -> anyhow::Result<()> {
     }
     store.commit()?;
     store.settle()?;
-    let (reads, mut random, mut latencies) = (store.reads(), Random::new(3), Latencies::default());
+    let (mut reads, mut random, mut latencies) = (store.reads(), Random::new(3), Latencies::default());
     let (meter, start, mut count) = (Meter::start(), Instant::now(), 0);
     while start.elapsed().as_secs_f64() < plan.seconds {
         let time_ms = random.below(plan.versions * APART_MS as u64) as i64;
@@ -259,33 +268,60 @@ fn history<S: Store>(plan: &Plan, data: &Data) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Two halves, of which the older one has expired by the time that is given: what it takes to have its space back.
+/// Two halves, of which the older one expires: what it takes to have the space of most of it back, and what reads of the
+/// younger half feel while the rest goes.
 fn expiry<S: Store>(plan: &Plan, data: &Data) -> anyhow::Result<()> {
+    if !S::EXPIRES {
+        return Ok(());
+    }
     let mut store = S::open(&setup(plan, Purpose::Expiring))?;
     let mut order = Order::new(plan.keys, 5);
     let half = plan.keys / 2;
+    let mut live = Vec::new();
     for n in 0..plan.keys {
-        let mut point = data.point(n, order.next_number(), plan.keys);
-        point.event_time_ms = START_MS + n as i64 + if n < half { 0 } else { TTL_MS };
+        let key = order.next_number();
+        let mut point = data.point(n, key, plan.keys);
+        point.event_time_ms = START_MS + n as i64 + if n < half { 0 } else { TTL_MS + 4 * HOUR_MS };
         point.expiry_ms = point.event_time_ms + TTL_MS;
         store.put(&point)?;
+        (n >= half).then(|| live.push(key));
         if n % BATCH == BATCH - 1 {
             store.commit()?;
         }
     }
     store.commit()?;
     store.settle()?;
-    let now_ms = START_MS + TTL_MS + 2 * 3_600_000 + half as i64;
+    // Everything expires this long after it happened: its TTL and the lateness that is allowed.
+    let expired = |n: u64| Background::Expire(START_MS + TTL_MS + HOUR_MS + n as i64);
+    let most = half * 3 / 4;
     let (disk, meter) = (file_bytes(&plan.dir), Meter::start());
-    if !store.background(Background::Expire(now_ms))? {
-        return Ok(());
-    }
+    store.background(expired(most))?;
+    let freed = disk.saturating_sub(settled_bytes(&plan.dir)) as f64;
     let taken = meter.taken();
-    let freed = disk.saturating_sub(file_bytes(&plan.dir)) as f64;
     ensure!(freed > 0.0, "expiry gave no space back");
-    Figure::new("expiry_cpu_us", taken.cpu * 1e6 / half as f64, 0.0).print();
+    Figure::new("expiry_cpu_us", taken.cpu * 1e6 / most as f64, 0.0).print();
     Figure::new("expiry_written_per_freed", taken.written as f64 / freed, 0.0).print();
+    if S::EXPIRES_IN_STEPS {
+        let some = |random: &mut Random| live[random.below(live.len() as u64) as usize];
+        let left = half - most;
+        let ratio = beside(plan, data, &mut store, some, |store, stretch| {
+            store.background(expired(most + left * u64::from(stretch) / u64::from(STRETCHES)))
+        })?;
+        ratio.iter().for_each(|ratio| Figure::new("read_p99_expire", *ratio, 0.0).print());
+    }
     Ok(())
+}
+
+/// Bytes of the files once no more of them go.
+fn settled_bytes(dir: &std::path::Path) -> u64 {
+    let mut bytes = file_bytes(dir);
+    loop {
+        std::thread::sleep(Duration::from_millis(30));
+        match file_bytes(dir) {
+            same if same == bytes => return same,
+            other => bytes = other,
+        }
+    }
 }
 
 /// Updates on a disk that is 60 % full of current values.
@@ -316,7 +352,7 @@ fn space<S: Store>(plan: &Plan, data: &Data) -> anyhow::Result<()> {
     Figure::new("tight_written_per_raw", taken.written as f64 / (feed.raw - raw) as f64, 0.0).print();
     Figure::new("tight_written_per_stored", taken.written as f64 / (3.0 * live as f64), 0.0).print();
     Figure::new("tight_disk", file_bytes(&plan.dir) as f64 / limit, 0.0).print();
-    if let Some(ratio) = beside(plan, data, &mut store, Background::Thin)? {
+    if let Some(ratio) = beside(plan, data, &mut store, any_key(plan), |store, _| store.background(Background::Thin))? {
         Figure::new("read_p99_thin", ratio, 0.0).print();
     }
     Ok(())

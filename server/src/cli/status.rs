@@ -97,6 +97,9 @@ fn shard_rows(table: &mut Table, lane: &LaneStatus, shard: &ShardStatus) {
 
 fn lane_text(lane: &LaneStatus) -> String {
     let mut text = String::new();
+    if !lane.shards.is_empty() {
+        text.push_str(&format!("\n{}: in memory {}", lane.lane, memory_text(&lane.shards)));
+    }
     if let Some(counters) = &lane.counters {
         text.push_str(&format!("\n{}: since start {}", lane.lane, counters_text(counters)));
     }
@@ -105,6 +108,12 @@ fn lane_text(lane: &LaneStatus) -> String {
         text.push_str(&format!("\n{}/{} {state}: {}", lane.lane, shard.partition, shard.reason));
     }
     text
+}
+
+fn memory_text(shards: &[ShardStatus]) -> String {
+    let index: u64 = shards.iter().map(|shard| shard.index_bytes).sum();
+    let hot: u64 = shards.iter().map(|shard| shard.hot_bytes).sum();
+    format!("{} of index, newest {} of data", output::size(index), output::size(hot))
 }
 
 fn counters_text(counters: &LaneCounters) -> String {
@@ -170,6 +179,7 @@ fn shard_json(shard: &ShardStatus) -> Value {
         "keys": shard.keys,
         "disk_bytes": shard.disk_bytes,
         "index_bytes": shard.index_bytes,
+        "hot_bytes": shard.hot_bytes,
         "lag_ms": shard.lag_ms,
         "topics": shard.topics.iter().map(topic_json).collect::<Vec<_>>(),
     })

@@ -138,6 +138,17 @@ pub struct StorageConfig {
     pub sync_interval_ms: u64,
     /// Sync after this many bytes.
     pub sync_bytes: u64,
+    /// Memory for indexes and newest data, all shards together; absent: what the machine suggests.
+    pub memory_bytes: Option<u64>,
+    /// Newest data of a shard that is read into memory before it serves.
+    pub preload_bytes: u64,
+}
+
+impl StorageConfig {
+    /// Memory for indexes and newest data, all shards together.
+    pub fn memory_limit(&self) -> u64 {
+        self.memory_bytes.unwrap_or_else(crate::memory::default_limit)
+    }
 }
 
 /// `[ingest]`

@@ -145,6 +145,8 @@ fn storage(table: Table<'_>, dir: &Path) -> StorageConfig {
         segment_bytes: table.size_bytes("segment", 64 * KIB..=4 * GIB).unwrap_or(256 * MIB),
         sync_interval_ms: duration(&table, "sync_interval", 1..=24 * HOUR, 50),
         sync_bytes: table.size_bytes("sync_bytes", 1..=4 * GIB).unwrap_or(8 * MIB),
+        memory_bytes: table.size_bytes("memory", 16 * MIB..=1024 * 1024 * GIB),
+        preload_bytes: table.size_bytes("preload", 0..=1024 * 1024 * GIB).unwrap_or(0),
     };
     table.finish();
     config

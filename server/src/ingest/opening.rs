@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use forebay_storage::{OpenError, ShardReader, ShardWriter};
 
@@ -17,6 +17,9 @@ use crate::lane::ShardHandle;
 
 /// How long to rest when nothing could be done.
 const REST: Duration = Duration::from_millis(200);
+
+/// How often a long preload says how far it is.
+const SAY_EVERY: Duration = Duration::from_secs(5);
 
 /// An open shard's two ends.
 pub type Files = Box<(ShardWriter, ShardReader)>;
@@ -169,7 +172,10 @@ impl Opener {
         let (run, partition) = (&self.run, job.partition);
         let identity = run.identity(partition, facts);
         match forebay_storage::open(&run.shard_dir(partition), &identity, &run.shard_options(), &run.sync) {
-            Ok(files) => job.files = Some(Box::new(files)),
+            Ok(files) => {
+                preload(run, partition, &files.1);
+                job.files = Some(Box::new(files));
+            }
             Err(error @ (OpenError::Locked { .. } | OpenError::Io { .. })) => {
                 return Err(Tried::Later(error.to_string()));
             }
@@ -199,6 +205,23 @@ impl Opener {
         }
         Tried::Done(Opened::Open { partition: job.partition, files: job.files.take(), bounds })
     }
+}
+
+/// Reads a shard's newest data into memory, and says now and then how far that is.
+fn preload(run: &LaneRun, partition: u32, reader: &ShardReader) {
+    let (lane, budget, mut said) = (run.name(), run.storage.preload_bytes, Instant::now());
+    if budget == 0 {
+        return;
+    }
+    let begun = Instant::now();
+    let report = reader.preload(budget, |bytes| {
+        if said.elapsed() >= SAY_EVERY {
+            said = Instant::now();
+            tracing::info!(lane, partition, bytes, "reading the newest data into memory");
+        }
+    });
+    let (bytes, took_ms) = (report.bytes, begun.elapsed().as_millis() as u64);
+    tracing::info!(lane, partition, bytes, took_ms, "the newest data is in memory");
 }
 
 impl Job {

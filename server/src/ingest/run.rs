@@ -187,6 +187,8 @@ impl LaneRun {
         Options {
             segment_bytes: self.storage.segment_bytes,
             allowed_lateness_ms: self.lane.definition.allowed_lateness_ms,
+            // Until `memory` has looked at it.
+            resident_bytes: self.storage.memory_limit(),
             ..Options::default()
         }
     }

@@ -129,6 +129,7 @@ fn shard_status(shard: &ShardHandle, now_ms: i64) -> ShardStatus {
         keys: stats.keys,
         disk_bytes: stats.disk_bytes,
         index_bytes: stats.index_bytes,
+        hot_bytes: stats.hot_bytes,
         lag_ms: shard.staleness_ms(now_ms),
     }
 }

@@ -54,6 +54,11 @@ impl Deadline {
         self.give_up.unwrap_or_else(|| Instant::now() + Duration::from_millis(default_ms))
     }
 
+    /// When waiting must end so that the answer is there in time, if ever.
+    pub(super) fn give_up(&self) -> Option<Instant> {
+        self.give_up
+    }
+
     /// When the caller stops listening, if ever.
     pub(super) fn end(&self) -> Option<Instant> {
         self.end

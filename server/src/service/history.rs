@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use forebay_proto::v1::{Format, GetHistoryRequest, GetHistoryResponse, OffsetVector, Status as ValueStatus};
-use forebay_storage::{HistoryRange, ShardReader, VersionKey};
+use forebay_storage::{HistoryRange, Pinned, ShardReader, VersionKey};
 use tonic::Status;
 
+use super::cold::{self, Reach, Unread};
 use super::columns::{Budget, Columns, Judge, Origin};
 use super::deadline::Deadline;
-use super::errors::{data_loss, invalid};
+use super::errors::invalid;
 use super::page;
 use super::request::{self, Wanted};
 use super::wait::{Gate, Terms};
@@ -38,14 +39,14 @@ struct Query {
 
 /// Answers one page.
 pub(super) async fn history(
-    context: &Context,
+    context: &Arc<Context>,
     request: GetHistoryRequest,
     deadline: Deadline,
 ) -> Result<GetHistoryResponse, Status> {
     deadline.check()?;
     let query = Query::new(context, request)?;
     let shard = query.shard(context, deadline).await?;
-    query.page(context, &shard)
+    cold::read(context, deadline, move |context, reach| query.page(context, &shard, reach)).await
 }
 
 impl Query {
@@ -88,17 +89,24 @@ impl Query {
         Status::unavailable(format!("lane {}, partition {partition}: {reason}", self.lane.name))
     }
 
-    fn page(&self, context: &Context, shard: &ShardHandle) -> Result<GetHistoryResponse, Status> {
+    fn page(
+        &self,
+        context: &Context,
+        shard: &ShardHandle,
+        reach: Reach,
+    ) -> Result<GetHistoryResponse, Unread> {
         let mut read_at = Vec::new();
         read::note_applied(&mut read_at, shard);
-        let reader = shard.reader.as_ref().expect("an open gate is a shard with a reader");
+        let (reader, partition) = (read::reader_of(shard), shard.partition);
         let judge = Judge {
             now_ms: context.clock.now_ms(),
             lateness_ms: self.lane.allowed_lateness_ms,
             include_expired: self.request.include_expired,
         };
         let budget = Budget::new(context.answer_bytes());
-        let (columns, last) = self.versions(reader, shard.partition, &judge, budget)?;
+        let (range, pin) = (self.range(reader)?, reach.pin(reader));
+        let (columns, last) = self.versions(&pin, &range, partition, &judge, budget)?;
+        pin.check()?;
         let topic = |key: &VersionKey| reader.topics()[usize::from(key.topic.0)].name.as_str();
         Ok(GetHistoryResponse {
             versions: Some(columns.finish()),
@@ -112,18 +120,17 @@ impl Query {
     /// The rows of the page and, if there may be more, the version after which they are.
     fn versions(
         &self,
-        reader: &ShardReader,
+        pin: &Pinned<'_>,
+        range: &HistoryRange,
         partition: u32,
         judge: &Judge,
         mut budget: Budget,
-    ) -> Result<(Columns, Option<VersionKey>), Status> {
+    ) -> Result<(Columns, Option<VersionKey>), Unread> {
         let mut columns = Columns::new(&self.wanted, self.format, 0, &mut budget)?;
-        let origin = Origin { topics: reader.topics(), partition };
-        let range = self.range(reader)?;
-        let pin = reader.pin();
+        let origin = Origin { topics: pin.topics(), partition };
         let (mut rows, mut last) = (0, None);
-        for (visited, version) in pin.history(&self.request.entity, self.wanted.view.id, &range).enumerate() {
-            let version = version.map_err(|error| data_loss(&error))?;
+        for (visited, version) in pin.history(&self.request.entity, self.wanted.view.id, range).enumerate() {
+            let version = version?;
             let shown = self.shows(judge.status(&version));
             let full = shown && (rows == self.limit() || budget.left() < 2 * self.lane.max_value_bytes);
             if rows > 0 && full || visited >= MAX_VISITED {

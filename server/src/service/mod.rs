@@ -3,10 +3,12 @@
 //!
 //! ```text
 //!  request ─► request (checks, selection) ─► route (lane, shard) ─► wait ─► read | history ─► columns, typed ─► answer
+//!                                                                      what is not in memory: cold
 //!             push, delete ─► producer ─► Kafka        admin ─► lanes, definitions        health follows readiness
 //! ```
 
 mod admin;
+mod cold;
 mod columns;
 mod deadline;
 mod delete;
@@ -39,6 +41,7 @@ use crate::config::Config;
 use crate::definitions::SharedDefinitions;
 use crate::lane::Lane;
 
+pub use cold::ColdReads;
 pub use health::not_ready;
 pub use server::{check, serve};
 
@@ -56,6 +59,8 @@ pub struct Context {
     pub producer: FutureProducer,
     /// When the process began to serve.
     pub started: Instant,
+    /// Bounds the reads that wait for the disk.
+    pub cold: ColdReads,
 }
 
 impl Context {

@@ -1,21 +1,23 @@
 //! GetFeatures: checked once, routed, gated per shard, then read shard by shard without waiting. `stream` uses the same
-//! steps one by one, so that a request that need not wait costs no task. Reads run where they are called: what is read
-//! is in memory nearly always, and handing it to another thread costs more than the read.
+//! steps one by one, so that a request that need not wait costs no task. Reads run where they are called, as far as what
+//! is read is in memory, which it is nearly always: handing it to another thread costs more than the read. The others
+//! are done again by `cold`.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
 use forebay_proto::v1::{
     Format, GetFeaturesRequest, GetFeaturesResponse, OffsetVector, ShardUnavailable, TopicOffsets,
 };
-use forebay_storage::{Pinned, ReadError, Version};
+use forebay_storage::{Pinned, ReadError, ShardReader, Version};
 use futures::future::join_all;
 use tonic::Status;
 
 use super::Context;
+use super::cold::{self, Reach, Unread};
 use super::columns::{Budget, Columns, Judge, Origin};
 use super::deadline::Deadline;
-use super::errors::data_loss;
 use super::request::{self, Moment, Wanted};
 use super::route::{self, Group, Part};
 use super::wait::{Gate, Terms};
@@ -34,7 +36,7 @@ pub(super) struct Read {
 
 /// Answers a request, waiting as long as it asks and its deadline lets it.
 pub(super) async fn features(
-    context: &Context,
+    context: &Arc<Context>,
     request: GetFeaturesRequest,
     deadline: Deadline,
 ) -> Result<GetFeaturesResponse, Status> {
@@ -43,7 +45,7 @@ pub(super) async fn features(
     if !read.decide(context) {
         read.wait(context, deadline).await;
     }
-    read.answer(context)
+    read.answer(context, deadline).await
 }
 
 impl Read {
@@ -87,8 +89,21 @@ impl Read {
         join_all(waits).await;
     }
 
-    /// Reads what the gates let be read.
-    pub(super) fn answer(&self, context: &Context) -> Result<GetFeaturesResponse, Status> {
+    /// Reads what the gates let be read, wherever it is.
+    pub(super) async fn answer(
+        self,
+        context: &Arc<Context>,
+        deadline: Deadline,
+    ) -> Result<GetFeaturesResponse, Status> {
+        cold::read(context, deadline, move |context, reach| self.answer_within(context, reach)).await
+    }
+
+    /// Reads what the gates let be read, within reach.
+    pub(super) fn answer_within(
+        &self,
+        context: &Context,
+        reach: Reach,
+    ) -> Result<GetFeaturesResponse, Unread> {
         let rows = self.entities.len();
         let mut budget = Budget::new(context.answer_bytes());
         let columns = self.wanted.iter().map(|wanted| Columns::new(wanted, self.format, rows, &mut budget));
@@ -103,7 +118,7 @@ impl Read {
             let judge =
                 Judge { now_ms, lateness_ms: part.lateness_ms, include_expired: self.include_expired };
             for group in &part.groups {
-                self.answer_group(part, group, &judge, &mut answer)?;
+                self.answer_group(part, group, reach, &judge, &mut answer)?;
             }
         }
         Ok(answer.finish())
@@ -113,13 +128,14 @@ impl Read {
         &self,
         part: &Part,
         group: &Group,
+        reach: Reach,
         judge: &Judge,
         answer: &mut Answer,
-    ) -> Result<(), Status> {
+    ) -> Result<(), Unread> {
         match &group.gate {
             Gate::Open(shard) => {
                 note_applied(&mut answer.read_at, shard);
-                self.read_shard(part, group, shard, judge, answer)
+                self.read_shard(part, group, reach.pin(reader_of(shard)), judge, answer)
             }
             Gate::Closed(reason) => {
                 answer.set_unavailable(part, group, reason);
@@ -136,20 +152,18 @@ impl Read {
         &self,
         part: &Part,
         group: &Group,
-        shard: &ShardHandle,
+        pin: Pinned<'_>,
         judge: &Judge,
         answer: &mut Answer,
-    ) -> Result<(), Status> {
-        let reader = shard.reader.as_ref().expect("an open gate is a shard with a reader");
-        let pin = reader.pin();
-        let origin = Origin { topics: reader.topics(), partition: group.partition };
+    ) -> Result<(), Unread> {
+        let origin = Origin { topics: pin.topics(), partition: group.partition };
         for row in &group.rows {
             let row = *row as usize;
             self.read_entity(&pin, part, row, |column, version| {
                 answer.columns[column].set(row, version, origin, judge, &mut answer.budget)
             })?;
         }
-        Ok(())
+        Ok(pin.check()?)
     }
 
     /// Gives the version of each view of a lane that one entity has; stops at the first failure.
@@ -159,16 +173,16 @@ impl Read {
         part: &Part,
         row: usize,
         mut each: impl FnMut(usize, &Version<'g>) -> Result<(), Status>,
-    ) -> Result<(), Status> {
+    ) -> Result<(), Unread> {
         let mut outcome = Ok(());
         let mut take = |i: usize, found: Result<Option<Version<'g>>, ReadError>| {
             if outcome.is_err() {
                 return;
             }
             outcome = match found {
-                Ok(Some(version)) => each(part.columns[i], &version),
+                Ok(Some(version)) => each(part.columns[i], &version).map_err(Unread::from),
                 Ok(None) => Ok(()),
-                Err(error) => Err(data_loss(&error)),
+                Err(error) => Err(error.into()),
             };
         };
         let entity = &self.entities[row];
@@ -182,6 +196,11 @@ impl Read {
         }
         outcome
     }
+}
+
+/// The reader of a shard whose gate is open.
+pub(super) fn reader_of(shard: &ShardHandle) -> &ShardReader {
+    shard.reader.as_ref().expect("an open gate is a shard with a reader")
 }
 
 /// Why a lane of the definitions does not answer.

@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use tonic::{Status, Streaming};
 
 use super::Context;
+use super::cold::{Reach, Unread};
 use super::deadline::Deadline;
 use super::errors::{request_error, too_late};
 use super::read::Read;
@@ -50,7 +51,7 @@ impl<S: Stream<Item = Result<StreamFeaturesRequest, Status>> + Unpin> Answers<S>
         Answers { context, requests, waiting, end, ended: false, last: None }
     }
 
-    /// Answers a request, or lets it wait.
+    /// Answers a request, or lets it wait: for positions, or for the disk.
     fn take(&mut self, request: StreamFeaturesRequest) -> Option<StreamFeaturesResponse> {
         let started = Instant::now();
         let (id, deadline) = (request.id, Deadline::after_ms(request.timeout_ms));
@@ -59,12 +60,15 @@ impl<S: Stream<Item = Result<StreamFeaturesRequest, Status>> + Unpin> Answers<S>
             Err(status) => return Some(answer(id, started, Err(status))),
         };
         if read.decide(&self.context) {
-            return Some(answer(id, started, read.answer(&self.context)));
+            match read.answer_within(&self.context, Reach::Memory) {
+                Err(Unread::Cold) => {}
+                done => return Some(answer(id, started, done.map_err(Unread::status))),
+            }
         }
         let context = self.context.clone();
         self.waiting.push(Box::pin(async move {
             read.wait(&context, deadline).await;
-            answer(id, started, read.answer(&context))
+            answer(id, started, read.answer(&context, deadline).await)
         }));
         None
     }

@@ -21,7 +21,7 @@ pub struct Encoder {
     bits: BitWriter,
     tail: TailWriter,
     packed_tail: TailWriter,
-    room: (Vec<u8>, Vec<u8>),
+    codes: Vec<u8>,
     /// Ranges of scalars; only the first `used` are of the last payload.
     scalars: Vec<(u32, u32)>,
     used: usize,
@@ -159,7 +159,7 @@ impl Encoder {
                 tail = &self.packed;
             }
         } else if self.tail.text_bytes() > 0 {
-            self.packed_tail.pack(&self.tail, generation.symbols(), &mut self.room);
+            self.packed_tail.pack(&mut self.tail, generation.symbols(), &mut self.codes);
             tail = self.packed_tail.bytes();
         }
         out.extend_from_slice(bits);

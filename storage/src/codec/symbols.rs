@@ -16,18 +16,49 @@ const LITERAL: u8 = 255;
 const ROUNDS: usize = 6;
 /// Most bytes of text that are learned from.
 const LEARN_BYTES: usize = 64 << 10;
+/// Bits of the hashes by which symbols of three or more bytes, and of two, are found.
 const LONG_BITS: u32 = 10;
-const NONE: u16 = 255;
+const PAIR_BITS: u32 = 9;
+/// Parts of a text that are coded side by side, and the length from which on it is cut into them.
+const LANES: usize = 4;
+const SPLIT_BYTES: usize = 96;
 
 /// Symbols, ready for use. Without symbols nothing is coded.
 #[derive(Debug, Default)]
 pub(super) struct Symbols {
     symbols: Vec<Symbol>,
-    /// By hash of the first three bytes: a symbol of three or more.
-    long: Vec<u16>,
-    /// By seven bits of the first two bytes each: a symbol of two, or of the first one.
-    short: Vec<u16>,
+    finder: Option<Box<Finder>>,
 }
+
+/// Finds the symbol at the start of a text: the longest kind first, by its first bytes.
+#[derive(Debug)]
+struct Finder {
+    /// By hash of the first three bytes.
+    long: [Candidate; 1 << LONG_BITS],
+    /// By hash of both bytes.
+    pairs: [Candidate; 1 << PAIR_BITS],
+    singles: [Found; 256],
+}
+
+/// What is at a place of a finder: fits if the text has its bytes.
+#[derive(Debug, Clone, Copy)]
+struct Candidate {
+    bytes: u64,
+    /// Bits of a word that are not the symbol's.
+    rest: u8,
+    found: Found,
+}
+
+/// A symbol's code, or that of a literal, and how many bytes of the text it stands for.
+#[derive(Debug, Clone, Copy)]
+struct Found {
+    code: u8,
+    length: u8,
+}
+
+const A_LITERAL: Found = Found { code: LITERAL, length: 1 };
+/// Fits eight zero bytes, which are a literal indeed: symbols have no zero bytes.
+const NOTHING: Candidate = Candidate { bytes: 0, rest: 0, found: A_LITERAL };
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Symbol {
@@ -36,53 +67,87 @@ struct Symbol {
     length: u32,
 }
 
-impl Symbol {
-    fn mask(self) -> u64 {
-        u64::MAX >> (64 - 8 * self.length)
+impl Finder {
+    fn new(symbols: &[Symbol]) -> Box<Finder> {
+        let mut finder = Box::new(Finder {
+            long: [NOTHING; 1 << LONG_BITS],
+            pairs: [NOTHING; 1 << PAIR_BITS],
+            singles: [A_LITERAL; 256],
+        });
+        for (code, symbol) in symbols.iter().enumerate() {
+            let found = Found { code: code as u8, length: symbol.length as u8 };
+            let place = match symbol.length {
+                1 => {
+                    finder.singles[symbol.bytes as usize] = found;
+                    continue;
+                }
+                2 => &mut finder.pairs[pair_place(symbol.bytes)],
+                _ => &mut finder.long[long_place(symbol.bytes)],
+            };
+            // Where a symbol's place is taken by a better one, it is kept for decoding only.
+            if place.bytes == 0 {
+                *place = Candidate { bytes: symbol.bytes, rest: 64 - 8 * symbol.length as u8, found };
+            }
+        }
+        finder
     }
+
+    /// The symbol at the start of a word, or the literal of its first byte.
+    #[inline(always)]
+    fn find(&self, word: u64) -> Found {
+        let (long, pair) = (&self.long[long_place(word)], &self.pairs[pair_place(word)]);
+        let fits = |candidate: &Candidate| (word ^ candidate.bytes) << candidate.rest == 0;
+        let shorter = if fits(pair) { pair.found } else { self.singles[word as usize & 0xff] };
+        if fits(long) { long.found } else { shorter }
+    }
+
+    /// Codes the rest of a lane.
+    #[inline]
+    fn finish(&self, text: &[u8], lane: &mut Lane, out: &mut [u8]) {
+        while lane.at < lane.until {
+            let word = load8(text, lane.at).unwrap_or_default();
+            // No symbol has zero bytes: none goes on behind the lane.
+            let left = (lane.until - lane.at).min(MAX_LENGTH);
+            self.step(word & (u64::MAX >> (64 - 8 * left)), lane, out);
+        }
+    }
+
+    /// Codes what is at a place of a text. No branch is foretold by what the text says next: a byte is written behind
+    /// each code, and overwritten if that was no literal.
+    #[inline(always)]
+    fn step(&self, word: u64, lane: &mut Lane, out: &mut [u8]) {
+        let found = self.find(word);
+        out[lane.end..lane.end + 2].copy_from_slice(&[found.code, word as u8]);
+        lane.end += 1 + usize::from(found.code == LITERAL);
+        lane.at += usize::from(found.length);
+    }
+}
+
+/// A part of a text on its way to codes.
+#[derive(Debug, Clone, Copy)]
+struct Lane {
+    at: usize,
+    until: usize,
+    /// Where its codes begin, and where the next goes.
+    start: usize,
+    end: usize,
 }
 
 impl Symbols {
     /// From their texts, the most useful first. Nothing if there are too many, or one is too long, empty, or has a zero byte.
     pub(super) fn new(texts: &[Vec<u8>]) -> Option<Symbols> {
-        if texts.is_empty() {
-            return Some(Symbols::default());
-        }
         let good = |text: &Vec<u8>| (1..=MAX_LENGTH).contains(&text.len()) && !text.contains(&0);
         if texts.len() > MAX_SYMBOLS || !texts.iter().all(good) {
             return None;
         }
-        let mut symbols =
-            Symbols { symbols: Vec::new(), long: vec![NONE; 1 << LONG_BITS], short: vec![NONE; 1 << 14] };
-        for text in texts {
+        let symbol = |text: &Vec<u8>| {
             let mut word = [0; 8];
             word[..text.len()].copy_from_slice(text);
-            symbols.add(Symbol { bytes: u64::from_le_bytes(word), length: text.len() as u32 });
-        }
-        Some(symbols)
-    }
-
-    /// Where a symbol's place is taken by a better one, it is kept for decoding only.
-    fn add(&mut self, symbol: Symbol) {
-        let code = self.symbols.len() as u16;
-        self.symbols.push(symbol);
-        match symbol.length {
-            1 => {
-                for second in 0..128 {
-                    let place = &mut self.short[short_place(symbol.bytes | second << 8)];
-                    if *place == NONE || self.symbols[usize::from(*place)].length < 2 {
-                        *place = code;
-                    }
-                }
-            }
-            2 => self.short[short_place(symbol.bytes)] = code,
-            _ => {
-                let place = &mut self.long[long_place(symbol.bytes)];
-                if *place == NONE {
-                    *place = code;
-                }
-            }
-        }
+            Symbol { bytes: u64::from_le_bytes(word), length: text.len() as u32 }
+        };
+        let symbols: Vec<Symbol> = texts.iter().map(symbol).collect();
+        let finder = (!symbols.is_empty()).then(|| Finder::new(&symbols));
+        Some(Symbols { symbols, finder })
     }
 
     pub(super) fn texts(&self) -> Vec<Vec<u8>> {
@@ -90,35 +155,32 @@ impl Symbols {
         self.symbols.iter().map(text).collect()
     }
 
-    /// The symbol at the start of a word.
-    #[inline(always)]
-    fn find(&self, word: u64) -> Option<(u16, Symbol)> {
-        let fits = |code: u16| {
-            let symbol = *self.symbols.get(usize::from(code))?;
-            (word & symbol.mask() == symbol.bytes).then_some((code, symbol))
-        };
-        fits(self.long[long_place(word)]).or_else(|| fits(self.short[short_place(word)]))
-    }
-
-    /// Appends the codes of `text[..length]`, which has eight zero bytes behind it; false if there are no symbols.
+    /// Appends the codes of `text[..length]`, which has eight more bytes behind it; false if there are no symbols. Each step
+    /// waits for the one before, so parts of a long text are coded side by side; what they give is put together.
     pub(super) fn pack(&self, text: &[u8], length: usize, out: &mut Vec<u8>) -> bool {
-        if self.symbols.is_empty() {
-            return false;
+        let Some(finder) = &self.finder else { return false };
+        let mut end = out.len();
+        out.resize(end + 2 * length + LANES, 0);
+        if length < SPLIT_BYTES {
+            let mut lane = Lane { at: 0, until: length, start: end, end };
+            finder.finish(text, &mut lane, out);
+            out.truncate(lane.end);
+            return true;
         }
-        let (mut at, mut end) = (0, out.len());
-        out.resize(end + 2 * length, 0);
-        while at < length {
-            let Some(word) = load8(text, at) else { return false };
-            match self.find(word) {
-                Some((code, symbol)) => {
-                    out[end] = code as u8;
-                    (at, end) = (at + symbol.length as usize, end + 1);
-                }
-                None => {
-                    out[end..end + 2].copy_from_slice(&[LITERAL, word as u8]);
-                    (at, end) = (at + 1, end + 2);
-                }
+        let mut lanes: [Lane; LANES] = std::array::from_fn(|part| {
+            let (at, until) = (length * part / LANES, length * (part + 1) / LANES);
+            let start = end + 2 * at + part;
+            Lane { at, until, start, end: start }
+        });
+        while lanes.iter().all(|lane| lane.at + MAX_LENGTH <= lane.until) {
+            for lane in &mut lanes {
+                finder.step(load8(text, lane.at).unwrap_or_default(), lane, out);
             }
+        }
+        for lane in &mut lanes {
+            finder.finish(text, lane, out);
+            out.copy_within(lane.start..lane.end, end);
+            end += lane.end - lane.start;
         }
         out.truncate(end);
         true
@@ -172,12 +234,8 @@ impl Symbols {
         let mut before = 0..0;
         let mut at = 0;
         while at < text.len() {
-            let found = if self.symbols.is_empty() {
-                None
-            } else {
-                load8(&padded, at).and_then(|word| self.find(word))
-            };
-            let length = found.map_or(1, |(_, symbol)| symbol.length as usize);
+            let found = self.finder.as_ref().zip(load8(&padded, at)).map(|(finder, word)| finder.find(word));
+            let length = found.map_or(1, |found| usize::from(found.length));
             *gains.entry(text[at..at + length].to_vec()).or_default() += length;
             let pair = before.start..at + length;
             if !before.is_empty() && pair.len() <= MAX_LENGTH {
@@ -195,8 +253,8 @@ fn long_place(word: u64) -> usize {
 }
 
 #[inline(always)]
-fn short_place(word: u64) -> usize {
-    ((word & 0x7f) | ((word >> 1) & 0x3f80)) as usize
+fn pair_place(word: u64) -> usize {
+    ((word & 0xffff).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - PAIR_BITS)) as usize
 }
 
 #[cfg(test)]

@@ -75,25 +75,26 @@ impl TailWriter {
         &self.bytes
     }
 
-    /// Puts what is in `other`, strings by symbols where that is shorter. `room` is working memory.
-    pub(super) fn pack(&mut self, other: &TailWriter, symbols: &Symbols, room: &mut (Vec<u8>, Vec<u8>)) {
+    /// Puts what is in `other`, strings by symbols where that is shorter. `codes` is working memory.
+    pub(super) fn pack(&mut self, other: &mut TailWriter, symbols: &Symbols, codes: &mut Vec<u8>) {
         self.clear();
-        let mut reader = TailReader::new(&other.bytes);
+        let length = other.bytes.len();
+        other.bytes.extend_from_slice(&[0; 8]);
+        let mut reader = TailReader::new(&other.bytes[..length]);
         while let Some((skipped, value)) = reader.next() {
             let slot = self.next + skipped;
-            let (text, codes) = room;
             match value {
                 Value::String(plain) if plain.len() > 3 => {
-                    text.clear();
-                    text.extend_from_slice(plain);
-                    text.extend_from_slice(&[0; 8]);
+                    let start = length - reader.rest.len() - plain.len();
                     codes.clear();
-                    let packed = symbols.pack(text, plain.len(), codes) && codes.len() < plain.len();
-                    self.put(slot, if packed { Value::Symbols(codes) } else { value });
+                    let packed = symbols.pack(&other.bytes[start..], plain.len(), codes);
+                    let shorter = packed && codes.len() < plain.len();
+                    self.put(slot, if shorter { Value::Symbols(codes) } else { value });
                 }
                 _ => self.put(slot, value),
             }
         }
+        other.bytes.truncate(length);
     }
 
     /// Bytes of texts, which may compress.

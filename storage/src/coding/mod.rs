@@ -163,7 +163,7 @@ impl Codecs {
     #[cold]
     fn missing(&self, number: u32) -> ReadError {
         let detail = "the codec generation that a record's payload needs is missing or damaged";
-        ReadError { file: files::path(&self.dir, number), at: 0, detail }
+        ReadError::Damaged { file: files::path(&self.dir, number), at: 0, detail }
     }
 }
 

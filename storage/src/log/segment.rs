@@ -42,6 +42,9 @@ pub(crate) const MAGIC: [u8; 8] = *b"FBYSEGMT";
 /// Byte of the first frame.
 pub(crate) const FRAMES_AT: u64 = SegmentHeader::SIZE as u64;
 
+/// What is wrong with a file of which a page is not there, or not to be had.
+pub(crate) const UNREADABLE: &str = "the file cannot be read: it was cut short, or its disk fails";
+
 /// An open segment.
 #[derive(Debug)]
 pub(crate) struct Segment {
@@ -269,7 +272,8 @@ impl Segment {
     /// The error for a record that is not what was written.
     #[cold]
     pub fn damaged(&self, at: u64, detail: &'static str) -> ReadError {
-        ReadError { file: self.path.clone(), at, detail }
+        let detail = if self.map.is_damaged() { UNREADABLE } else { detail };
+        ReadError::Damaged { file: self.path.clone(), at, detail }
     }
 }
 
@@ -329,6 +333,18 @@ impl Segments {
         self.list.first().map_or(u32::MAX, |segment| segment.number)
     }
 
+    /// One of which a page could not be read, if there is any.
+    pub fn unreadable(&self) -> Option<&Segment> {
+        self.list.iter().map(|segment| &**segment).find(|segment| segment.map.is_damaged())
+    }
+
+    /// The segment of a number; nothing if it is gone.
+    #[inline]
+    pub fn at(&self, number: u32) -> Option<&Arc<Segment>> {
+        let place = *self.places.get(number.checked_sub(self.first())? as usize)?;
+        self.list.get((place as usize).checked_sub(1)?)
+    }
+
     /// The segment a slot leads to; nothing if it is gone. Slots know segment numbers modulo 2^20, and there are never so
     /// many: a slot of a segment older than all comes out beyond the newest.
     #[inline]
@@ -348,12 +364,6 @@ impl Segments {
         }
     }
 
-    /// The record a slot leads to; nothing if its segment is gone.
-    #[inline]
-    pub fn record_of(&self, slot: Slot) -> Result<Option<Record<'_>>, ReadError> {
-        self.of_slot(slot).map(|segment| segment.record(slot.byte())).transpose()
-    }
-
     /// Counts the slots that lead to each segment, from those an index has.
     pub fn count_live(&self, index: &Index) {
         self.list.iter().for_each(|segment| segment.live.store(0, Ordering::Relaxed));
@@ -362,7 +372,7 @@ impl Segments {
         });
     }
 
-    /// The record at a location; nothing if there is none, or if its segment is gone.
+    /// The record at a location, hot or cold; nothing if there is none, or if its segment is gone.
     #[inline]
     pub fn record(&self, at: Location) -> Result<Option<Record<'_>>, ReadError> {
         if at.is_none() {
@@ -380,6 +390,6 @@ impl Segments {
     #[cold]
     fn beyond(&self, at: Location) -> ReadError {
         let file = self.list.last().map(|last| last.path.clone()).unwrap_or_default();
-        ReadError { file, at: at.byte(), detail: "a pointer leads past the log" }
+        ReadError::Damaged { file, at: at.byte(), detail: "a pointer leads past the log" }
     }
 }

@@ -86,6 +86,10 @@ pub(crate) fn read(dir: &Path, manifest: &Manifest, stored_topics: usize) -> Res
         ignored.push(format!("{}: it has frames up to {ends_at}, the log up to {last}", path.display()));
         useless.extend(number);
     };
+    // Zeros in the place of what cannot be read must not pass for the end of the log.
+    if let Some(segment) = segments.list.iter().find(|segment| segment.map.is_damaged()) {
+        return Err(OpenError::corrupt(&segment.path, 0, segment::UNREADABLE));
+    }
     (recovered.report.ignored, recovered.useless) = (ignored, useless);
     recovered.remove.extend(remove);
     Ok(recovered)
@@ -157,8 +161,10 @@ impl Recovered {
             None => false,
         };
         if !self.by_footer {
-            self.take_frames(segment, manifest)?;
+            self.take_frames(segment.clone(), manifest)?;
         }
+        // What was looked at once is not kept in memory for it.
+        segment.map.forget(0, segment.map.len());
         Ok(true)
     }
 
@@ -311,10 +317,12 @@ impl Recovered {
             segment.sync().map_err(OpenError::io(&segment.path))?;
         }
         manifest.durable_sequence = self.last.sequence;
-        let end = self.active.as_ref().map_or(manifest.last_segment, |active| active.segment.number);
+        let end = self.active.as_ref().map_or(manifest.first_segment - 1, |active| active.segment.number);
         if end < manifest.last_segment {
             manifest.discarded_segment = manifest.last_segment;
             manifest.last_segment = end;
+            // Their numbers are used again.
+            manifest.removed.retain(|hole| hole.to <= end);
             manifest.store(dir).map_err(OpenError::io(dir))?;
         }
         let segments = self.remove.into_iter().map(|number| segment::path(dir, number));

@@ -69,5 +69,6 @@ fn candidate(segment: &Segment, at: u64, after: u64) -> Option<Frame<'_>> {
 
 /// Whether a file is a segment that has a frame.
 pub(super) fn has_frame(path: &Path) -> bool {
-    Segment::open(path, false).is_ok_and(|segment| Frame::at(&segment, FRAMES_AT).is_ok())
+    Segment::open(path, false)
+        .is_ok_and(|segment| Frame::at(&segment, FRAMES_AT).is_ok() || segment.map.is_damaged())
 }

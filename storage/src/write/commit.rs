@@ -111,6 +111,8 @@ impl ShardWriter {
         active.positions.copy_from_slice(&self.last.positions);
         (self.last.sequence, self.last.sum) = (sequence, sum);
         self.last.segment = active.segment.number;
+        self.shard.residency.advance(Location::new(active.segment.number, active.tail));
+        self.cold.forget(segments);
         let half = active.segment.capacity() / 2;
         let half_full = active.tail >= half && active.tail - bytes < half;
         self.shard.applied.publish(self.last.positions.iter().map(|position| position.offset));

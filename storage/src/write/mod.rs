@@ -20,6 +20,7 @@ use crate::listing::Listing;
 use crate::log::frame::Position;
 use crate::planted;
 use crate::record::{Location, RecordHeader, jump_depth};
+use crate::residency::{ColdPages, Reach};
 use crate::shard::{Last, Shard};
 use crate::sync::SyncGroup;
 use crate::types::{ExpireReport, Keep, Kind, Options, Outcome, Put, TopicIndex, ViewPolicy};
@@ -46,6 +47,8 @@ pub struct ShardWriter {
     pub(crate) forgetting: Option<Listing>,
     /// Topics the shard had before this opening.
     stored_topics: usize,
+    /// Pages to drop at the next commit.
+    cold: ColdPages,
     /// Held for its locks.
     _locks: [File; 2],
 }
@@ -78,6 +81,7 @@ impl ShardWriter {
             sync,
             forgetting: None,
             stored_topics,
+            cold: ColdPages::default(),
             _locks: locks,
         };
         writer.note_views(views);
@@ -148,13 +152,14 @@ impl ShardWriter {
         self.coder.is_learning()
     }
 
-    /// Adds a data point to the batch and says what it is to its key. Reads see it after `commit`.
+    /// Adds a data point to the batch and says what it is to its key. Reads see it after `commit`. Waits for the disk if
+    /// it must look at an older record that is not in memory.
     ///
     /// # Errors
     /// `Invalid`, `UnknownTopic` and `Collision` are for the caller to settle and change nothing; `Damaged` if what the key
     /// has cannot be read, which stops the shard.
     pub fn put(&mut self, put: &Put<'_>) -> Result<Outcome, WriteError> {
-        self.shard.poison.check()?;
+        self.shard.check()?;
         check(put)?;
         if self.batch.buffer.len() + put.payload.len() > MAX_BATCH {
             return Err(WriteError::Invalid("the batch is full: commit it first"));
@@ -176,7 +181,7 @@ impl ShardWriter {
     /// # Errors
     /// As for `put`.
     pub fn skip(&mut self, topic: TopicIndex, offset: i64, ingest_time_ms: i64) -> Result<(), WriteError> {
-        self.shard.poison.check()?;
+        self.shard.check()?;
         if offset > self.topic_position(topic)?.offset {
             self.advance(topic, offset, ingest_time_ms);
         }
@@ -188,7 +193,7 @@ impl ShardWriter {
     /// # Errors
     /// `NoSpace` keeps the batch: call it again when there is room. Any other failure stops the shard.
     pub fn commit(&mut self) -> Result<(), WriteError> {
-        self.shard.poison.check()?;
+        self.shard.check()?;
         self.take_up_codecs();
         if self.batch.is_empty() {
             return Ok(());
@@ -302,19 +307,19 @@ impl ShardWriter {
         let dense = self.view_number(put.view, guard)?;
         let mut state = KeyState::new(key, entity_hash, put.view, dense);
         let slot = self.shard.index.entity(key, guard).map_or(Slot::NONE, |found| found.slot(put.view));
-        let segments = self.shard.segments.load(guard);
-        let Some(segment) = segments.of_slot(slot) else { return Ok(state) };
+        let reach = self.reach(guard);
+        let Some(segment) = reach.segments().of_slot(slot) else { return Ok(state) };
         let newer = slot.coarse().is_surely_before(segment.coarse(put.event_time_ms));
         if keep == Keep::Latest && newer && !slot.is_late() {
             state.unseen = Location::new(segment.number, slot.byte());
             state.late = state.unseen;
             return Ok(state);
         }
-        let newest = segment.record(slot.byte())?;
+        let Some(newest) = reach.record_of(slot)? else { return Ok(state) };
         if newest.entity != put.entity {
             return Err(WriteError::Collision { entity: put.entity.into(), stored: newest.entity.into() });
         }
-        if let Some(chain) = Chain::from(segments, newest)? {
+        if let Some(chain) = Chain::from(reach, newest)? {
             let header = chain.current.header;
             let rank = self.shard.rank(&header.key());
             state.head = Some(Head { at: chain.current.location(), rank, header });
@@ -327,6 +332,10 @@ impl ShardWriter {
         let index = &self.shard.index;
         let number = index.view(view, guard).or_else(|| index.add_view(view, guard));
         number.ok_or(WriteError::Invalid("the shard has records of 254 views already; no more fit"))
+    }
+
+    fn reach<'g>(&'g self, guard: &'g Guard) -> Reach<'g> {
+        Reach::new(&self.shard, Some(&self.cold), guard)
     }
 
     /// Where the jump of the next current version of a key leads.
@@ -349,7 +358,7 @@ impl ShardWriter {
         if at.is_pending() {
             return Ok(Some(self.batch.header(at)));
         }
-        Ok(self.shard.segments.load(guard).record(at)?.map(|record| record.header))
+        Ok(self.reach(guard).record(at)?.map(|record| record.header))
     }
 
     /// Whether a new current version says nothing the one before did not say.
@@ -362,7 +371,7 @@ impl ShardWriter {
         let new = self.coder.stored(put.payload);
         let old = match head.at.is_pending() {
             true => Stored::of(&head.header, self.batch.payload(head.at, &head.header)),
-            false => match self.shard.segments.load(guard).record(head.at)? {
+            false => match self.reach(guard).record(head.at)? {
                 Some(record) => Some(stored(&record)?),
                 None => None,
             },

@@ -23,18 +23,18 @@ pub fn judge(dir: &Path, story: &Story, fate: &Fate) -> Result<usize, String> {
     state(&reader, story, fate)
 }
 
-/// As `judge`, and the story is told from its beginning to its end: what is there already is not taken twice.
+/// As `judge`, and the story is told from its beginning to its end: what is there already is not taken twice. The end is
+/// right, and still is when it is opened once more.
 pub fn judge_to_the_end(dir: &Path, story: &Story, fate: &Fate) -> Result<usize, String> {
     let (mut writer, reader) = story::open(dir).map_err(|error| format!("refused: {error}"))?;
     let commits = state(&reader, story, fate)?;
-    go_on(&mut writer, story)?;
-    let end = Fate {
-        least: story.states.len() - 1,
-        most: story.states.len() - 1,
-        durable: Vec::new(),
-        gone_ms: *story.gone_ms.last().expect("a story has steps"),
-    };
-    state(&reader, story, &end).map_err(|why| format!("after {commits} commits and the rest: {why}"))?;
+    let after = |why: String| format!("after {commits} commits and the rest: {why}");
+    go_on(&mut writer, story).map_err(after)?;
+    let all = story.states.len() - 1;
+    let end = Fate { least: all, most: all, ..story.fate_at(story.steps.len() - 1) };
+    state(&reader, story, &end).map_err(after)?;
+    drop((writer, reader));
+    judge(dir, story, &end).map_err(|why| after(format!("opened once more: {why}")))?;
     Ok(commits)
 }
 
@@ -45,8 +45,15 @@ fn go_on(writer: &mut ShardWriter, story: &Story) -> Result<(), String> {
     Ok(())
 }
 
-/// The commits that a reader shows, or what is wrong with them.
+/// The commits that a reader shows, or what is wrong with them. Nothing more is there than should be.
 pub fn state(reader: &ShardReader, story: &Story, fate: &Fate) -> Result<usize, String> {
+    let commits = reads(reader, story, fate)?;
+    whole(reader, story, commits, Gone { ms: fate.gone_ms })?;
+    Ok(commits)
+}
+
+/// The commits that a reader shows, or what is wrong with them.
+pub fn reads(reader: &ShardReader, story: &Story, fate: &Fate) -> Result<usize, String> {
     let positions: Vec<i64> =
         (0..TOPICS.len() as u16).map(|topic| applied(reader, topic).unwrap_or(-1)).collect();
     let same = |model: &Model| {
@@ -67,7 +74,6 @@ pub fn state(reader: &ShardReader, story: &Story, fate: &Fate) -> Result<usize, 
             format!("{commits} commits, {} view {view}: {why}", String::from_utf8_lossy(entity))
         })?;
     }
-    whole(reader, story, commits, gone)?;
     Ok(commits)
 }
 

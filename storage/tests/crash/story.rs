@@ -3,9 +3,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 use forebay_storage::{
-    Keep, Kind, ShardIdentity, ShardReader, ShardWriter, TopicIndex, ViewPolicy, WriteError,
+    Keep, Kind, OpenError, ShardIdentity, ShardReader, ShardWriter, TopicIndex, ViewPolicy, WriteError,
 };
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -139,8 +140,15 @@ impl Story {
     }
 }
 
-pub fn open(dir: &std::path::Path) -> Result<(ShardWriter, ShardReader), forebay_storage::OpenError> {
-    forebay_storage::open(dir, &identity(), &store::options(), never_syncs())
+/// Opens what is to be judged. A child that is being made elsewhere in this program may have its locks for a moment.
+pub fn open(dir: &std::path::Path) -> Result<(ShardWriter, ShardReader), OpenError> {
+    let until = Instant::now() + Duration::from_secs(10);
+    loop {
+        match forebay_storage::open(dir, &identity(), &store::options(), never_syncs()) {
+            Err(OpenError::Locked { .. }) if Instant::now() < until => std::thread::yield_now(),
+            opened => return opened,
+        }
+    }
 }
 
 /// One group for all that is judged: its thread has nothing to do.
@@ -282,7 +290,9 @@ impl Teller {
     /// Mostly telemetry, sometimes noise; some of a few kilobytes, so that segments fill.
     fn payload(&mut self, event_time_ms: i64) -> Vec<u8> {
         if self.one_in(6) {
-            let bytes = self.random.random_range(0..9000);
+            // Some do not fit into a segment of the usual size.
+            let most = if self.one_in(10) { 90_000 } else { 9000 };
+            let bytes = self.random.random_range(0..most);
             return noise(&mut self.random, bytes);
         }
         let (signal, noise, up) =

@@ -252,7 +252,10 @@ fn bad_58_a_missing_generation_costs_the_records_that_need_it_and_nothing_else()
         let pinned = reader.pin();
         let as_of = |ms| pinned.as_of(b"modem-1", 1, ms, None).expect("whole").expect("a version");
         let error = as_of(1026).payload().expect_err("what it was stored by is gone");
-        assert!(error.file == file && error.to_string().contains("codec"), "{error}");
+        assert!(
+            error.to_string().contains(&*file.to_string_lossy()) && error.to_string().contains("codec"),
+            "{error}"
+        );
         as_of(6).payload().expect("from before its view was learned");
         // The writer goes on, over data points it cannot compare with, and learns again under another number.
         let from = points.last().expect("a point").offset + 1;

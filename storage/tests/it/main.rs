@@ -2,8 +2,10 @@
 
 mod bad_files;
 mod basics;
+mod checkpoint;
 mod coding;
 mod inspection;
+mod memory;
 mod model;
 #[cfg(feature = "planted-bugs")]
 mod planted;

@@ -105,6 +105,7 @@ pub fn options() -> Options {
         allowed_lateness_ms: 1000,
         codec_samples: 0,
         checkpoint_bytes: u64::MAX,
+        ..Options::default()
     }
 }
 

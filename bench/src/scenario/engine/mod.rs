@@ -1,9 +1,11 @@
 //! The storage engine alone, beside RocksDB and fjall, on the same data in one run. Every side works in processes of its
 //! own, one after the other, so that what it writes, keeps in memory and burns is its own.
 
+mod coding;
 mod data;
 mod ours;
 mod peers;
+mod rebuild;
 mod rows;
 
 use std::collections::BTreeMap;
@@ -18,6 +20,8 @@ use serde_json::json;
 
 use super::progress;
 use crate::report::{Report, Sample};
+
+const OURS: &str = "ours";
 
 /// Figures of one side in one round, by name.
 type Figures = BTreeMap<String, Sample>;
@@ -51,7 +55,12 @@ pub struct SideOptions {
 
 /// Does the step.
 pub fn side(options: &SideOptions) -> anyhow::Result<()> {
-    work::run::<ours::Ours>(&Plan::parse(&options.plan)?)
+    let plan = Plan::parse(&options.plan)?;
+    match plan.step {
+        Step::Coding => coding::run(&plan),
+        Step::Rebuild => rebuild::run(&plan),
+        _ => work::run::<ours::Ours>(&plan),
+    }
 }
 
 /// A store to measure.
@@ -101,7 +110,7 @@ pub fn run(options: &Options, pairs: usize) -> anyhow::Result<Report> {
 fn sides(peers: &[String]) -> anyhow::Result<Vec<Side>> {
     let wanted = |name: &str| peers.is_empty() || peers.iter().any(|peer| peer == name);
     let ours = std::env::current_exe().context("where this program is")?;
-    let mut sides = vec![Side { name: "ours", program: ours, arguments: &["engine-side"] }];
+    let mut sides = vec![Side { name: OURS, program: ours, arguments: &["engine-side"] }];
     if wanted("rocksdb") || wanted("fjall") {
         let program = peers::build()?;
         for (name, arguments) in [("rocksdb", &["rocksdb"]), ("fjall", &["fjall"])] {
@@ -134,7 +143,9 @@ impl Side {
     /// All steps, on fresh stores.
     fn round(&self, plan: &Plan) -> anyhow::Result<Figures> {
         let mut figures = Figures::new();
-        for steps in [&[Step::Work, Step::Reopen][..], &[Step::History], &[Step::Expiry], &[Step::Space]] {
+        let all = [&[Step::Work, Step::Reopen][..], &[Step::History], &[Step::Expiry], &[Step::Space]];
+        let own = [&[Step::Coding][..], &[Step::Rebuild]];
+        for steps in all.into_iter().chain(own.into_iter().filter(|_| self.name == OURS)) {
             std::fs::remove_dir_all(&plan.dir).ok();
             std::fs::create_dir_all(&plan.dir)?;
             // What the side before wrote is not to be written back while this one is measured.

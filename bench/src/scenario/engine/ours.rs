@@ -1,9 +1,8 @@
 //! Forebay's engine as a side of the `engine` scenario: one shard, its writer and a reader, through the crate's own doors.
 
 use std::hint::black_box;
-use std::path::PathBuf;
+use std::time::Duration;
 
-use anyhow::Context;
 use forebay_bench_stores::data::TTL_MS;
 use forebay_bench_stores::{Background, Point, Purpose, Reads, Setup, Sizes, Store};
 use forebay_storage::{
@@ -13,6 +12,8 @@ use forebay_storage::{
 
 /// Small beside the 256 MiB of a server, as the data is small beside a server's.
 const SEGMENT_BYTES: u64 = 8 << 20;
+/// Where segments are to go one by one.
+const SMALL_SEGMENT_BYTES: u64 = 1 << 20;
 
 /// One shard.
 pub struct Ours {
@@ -23,9 +24,14 @@ pub struct Ours {
 
 /// Its reader.
 #[derive(Clone)]
-pub struct OurReads(ShardReader);
+pub struct OurReads {
+    reader: ShardReader,
+    /// What is read, decoded.
+    text: Vec<u8>,
+}
 
-fn identity(purpose: Purpose) -> ShardIdentity {
+/// Ten views in one topic.
+pub fn identity(purpose: Purpose) -> ShardIdentity {
     let policy = match purpose {
         Purpose::History => ViewPolicy::full,
         _ => ViewPolicy::latest,
@@ -40,13 +46,26 @@ fn identity(purpose: Purpose) -> ShardIdentity {
     }
 }
 
+/// Settings of the shard.
+pub fn options(purpose: Purpose) -> Options {
+    let segment_bytes = if purpose == Purpose::Expiring { SMALL_SEGMENT_BYTES } else { SEGMENT_BYTES };
+    Options { segment_bytes, ..Options::default() }
+}
+
+/// Syncs as a server does, every 50 ms or 8 MiB.
+pub fn sync() -> std::io::Result<SyncGroup> {
+    SyncGroup::spawn("engine sync", SyncPolicy::default())
+}
+
 impl Store for Ours {
     type Reads = OurReads;
+    // A view's coding is learned from its first payloads and once more from the first ten thousand.
+    const WARM_UPS: u64 = 3;
+    const EXPIRES_IN_STEPS: bool = true;
 
     fn open(setup: &Setup) -> anyhow::Result<Ours> {
-        let sync = SyncGroup::spawn("engine sync", SyncPolicy::default())?;
-        let options = Options { segment_bytes: SEGMENT_BYTES, ..Options::default() };
-        let (writer, reader) = open(&setup.dir, &identity(setup.purpose), &options, &sync)?;
+        let sync = sync()?;
+        let (writer, reader) = open(&setup.dir, &identity(setup.purpose), &options(setup.purpose), &sync)?;
         Ok(Ours { writer, reader, _sync: sync })
     }
 
@@ -71,10 +90,15 @@ impl Store for Ours {
     }
 
     fn reads(&self) -> OurReads {
-        OurReads(self.reader.clone())
+        OurReads { reader: self.reader.clone(), text: Vec::new() }
     }
 
     fn settle(&mut self) -> anyhow::Result<()> {
+        while self.writer.is_learning() {
+            std::thread::sleep(Duration::from_millis(1));
+            // Takes up what was learned.
+            self.writer.commit()?;
+        }
         Ok(self.writer.sync_now()?)
     }
 
@@ -86,7 +110,10 @@ impl Store for Ours {
     fn background(&mut self, what: Background) -> anyhow::Result<bool> {
         match what {
             Background::Expire(now_ms) => {
-                self.writer.expire(now_ms)?;
+                // It works for a millisecond at a time, and waits for other threads.
+                while self.writer.expire(now_ms)?.more {
+                    std::thread::sleep(Duration::from_micros(200));
+                }
                 Ok(true)
             }
             Background::Thin | Background::Checkpoint => Ok(false),
@@ -99,35 +126,35 @@ impl Store for Ours {
 }
 
 impl Reads for OurReads {
-    fn get(&self, entity: &[u8], view: u16) -> anyhow::Result<Option<usize>> {
-        let pinned = self.0.pin();
+    fn get(&mut self, entity: &[u8], view: u16) -> anyhow::Result<Option<usize>> {
+        let pinned = self.reader.pin();
         let Some(version) = pinned.latest(entity, view)? else { return Ok(None) };
-        Ok(Some(black_box(version.payload()?).len()))
+        self.text.clear();
+        version.payload_into(&mut self.text)?;
+        Ok(Some(black_box(&self.text).len()))
     }
 
-    fn get_many(&self, entity: &[u8], views: &[u16]) -> anyhow::Result<usize> {
-        let (pinned, mut found) = (self.0.pin(), Ok(0));
+    fn get_many(&mut self, entity: &[u8], views: &[u16]) -> anyhow::Result<usize> {
+        let OurReads { reader, text } = self;
+        let (pinned, mut found, mut failed) = (reader.pin(), 0, None);
+        text.clear();
         pinned.latest_many(entity, views, &mut |_, version| {
-            let read = version.and_then(|version| version.map(|version| version.payload()).transpose());
-            match (black_box(read), &mut found) {
-                (Ok(Some(_)), Ok(count)) => *count += 1,
-                (Ok(_), _) => {}
-                (Err(error), found) => *found = Err(error),
+            let read = version.and_then(|version| version.map(|version| version.payload_into(text)).transpose());
+            match read {
+                Ok(read) => found += usize::from(read.is_some()),
+                Err(error) => failed = Some(error),
             }
         });
-        Ok(found?)
+        black_box(&self.text);
+        failed.map_or(Ok(found), |error| Err(error.into()))
     }
 
-    fn as_of(&self, entity: &[u8], view: u16, time_ms: i64) -> anyhow::Result<Option<i64>> {
-        let pinned = self.0.pin();
+    fn as_of(&mut self, entity: &[u8], view: u16, time_ms: i64) -> anyhow::Result<Option<i64>> {
+        let pinned = self.reader.pin();
         let Some(version) = pinned.as_of(entity, view, time_ms, None)? else { return Ok(None) };
-        black_box(version.payload()?);
+        self.text.clear();
+        version.payload_into(&mut self.text)?;
+        black_box(&self.text);
         Ok(Some(version.event_time_ms()))
     }
-}
-
-/// The folder beside a store that a checkpoint goes to.
-#[allow(dead_code)]
-fn beside(setup: &Setup) -> anyhow::Result<PathBuf> {
-    Ok(setup.dir.parent().context("a store has a folder around it")?.join("checkpoint"))
 }

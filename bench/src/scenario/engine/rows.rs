@@ -9,10 +9,27 @@ struct Wanted {
     name: &'static str,
     unit: &'static str,
     goal: &'static str,
+    /// Who our side measured in turns with itself.
+    against: Option<&'static str>,
 }
 
-const fn wanted(figure: &'static str, name: &'static str, unit: &'static str, goal: &'static str) -> Wanted {
-    Wanted { figure, name, unit, goal }
+const fn against(
+    figure: &'static str,
+    name: &'static str,
+    unit: &'static str,
+    goal: &'static str,
+    other: &'static str,
+) -> Wanted {
+    Wanted { against: Some(other), ..wanted(figure, name, unit, goal) }
+}
+
+const fn wanted(
+    figure: &'static str,
+    name: &'static str,
+    unit: &'static str,
+    goal: &'static str,
+) -> Wanted {
+    Wanted { figure, name, unit, goal, against: None }
 }
 
 const WANTED: &[Wanted] = &[
@@ -46,18 +63,28 @@ const WANTED: &[Wanted] = &[
     wanted("open_warm_s", "open after a crash, warm", "s", ""),
     wanted("open_closed_s", "open after a close, warm", "s", ""),
     wanted("rebuild", "index rebuilt, entries per core", "1/s", ">= 8 M"),
+    wanted("rebuild_wall", "index rebuilt, entries", "1/s", ""),
+    wanted("open_closed_wall", "opened after a close, entries", "1/s", ">= 5 M"),
+    against("encode", "coding with validation", "1/s", ">= 3x", "parse + zstd"),
+    against("encode_us", "coding with validation, 1 KB", "µs", "<= 0.7", "parse + zstd"),
+    against("decode_us", "decoding, 1 KB", "µs", "<= 0.6", "zstd"),
+    against("field_us", "one field of a stored payload", "µs", "<= 0.1", "unzstd + sonic"),
+    against("stored_per_raw", "stored per raw byte of payload", "B/B", "<= 0.2", "zstd"),
 ];
 
 /// The rows of rounds of sides, ours first.
 pub fn rows(names: &[&'static str], rounds: &[Vec<Figures>]) -> Vec<Row> {
     let mut rows = Vec::new();
     for wanted in WANTED {
-        let of = |side: usize| -> Vec<Sample> {
-            rounds.iter().filter_map(|round| round[side].get(wanted.figure).copied()).collect()
+        let sample = |side: usize, figure: &str| -> Vec<Sample> {
+            rounds.iter().filter_map(|round| round[side].get(figure).copied()).collect()
         };
+        let of = |side| sample(side, wanted.figure);
         let ours = of(0);
-        let peers = (1..names.len()).map(|side| (names[side], of(side)));
-        let peers: Vec<_> = peers.filter(|(_, samples)| samples.len() == ours.len()).collect();
+        let stores = (1..names.len()).map(|side| (names[side], of(side)));
+        let others = wanted.against.map(|other| (other, sample(0, &format!("{}@{other}", wanted.figure))));
+        let peers: Vec<_> =
+            stores.chain(others).filter(|(_, samples)| samples.len() == ours.len()).collect();
         if ours.is_empty() {
             continue;
         }

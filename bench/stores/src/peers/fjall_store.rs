@@ -27,6 +27,7 @@ pub struct FjallReads(Keyspace);
 
 impl Store for Fjall {
     type Reads = FjallReads;
+    const EXPIRES: bool = false;
 
     fn open(setup: &Setup) -> anyhow::Result<Fjall> {
         let db = Database::builder(&setup.dir).cache_size(setup.cache_bytes).open()?;
@@ -101,12 +102,12 @@ impl Drop for Fjall {
 }
 
 impl Reads for FjallReads {
-    fn get(&self, entity: &[u8], view: u16) -> anyhow::Result<Option<usize>> {
+    fn get(&mut self, entity: &[u8], view: u16) -> anyhow::Result<Option<usize>> {
         let value = self.0.get(key(entity, view))?;
         Ok(value.map(|value| black_box(&value[..]).len() - HEADER))
     }
 
-    fn get_many(&self, entity: &[u8], views: &[u16]) -> anyhow::Result<usize> {
+    fn get_many(&mut self, entity: &[u8], views: &[u16]) -> anyhow::Result<usize> {
         let mut found = 0;
         for view in views {
             found += usize::from(black_box(self.0.get(key(entity, *view))?).is_some());
@@ -114,7 +115,7 @@ impl Reads for FjallReads {
         Ok(found)
     }
 
-    fn as_of(&self, entity: &[u8], view: u16, time_ms: i64) -> anyhow::Result<Option<i64>> {
+    fn as_of(&mut self, entity: &[u8], view: u16, time_ms: i64) -> anyhow::Result<Option<i64>> {
         let (from, to) = (version_key(entity, view, time_ms), version_key(entity, view, 0));
         let Some(version) = self.0.range(from.clone()..=to).next() else { return Ok(None) };
         let (found, value) = version.into_inner()?;

@@ -199,12 +199,12 @@ impl Drop for Rocks {
 }
 
 impl Reads for RocksReads {
-    fn get(&self, entity: &[u8], view: u16) -> anyhow::Result<Option<usize>> {
+    fn get(&mut self, entity: &[u8], view: u16) -> anyhow::Result<Option<usize>> {
         let value = self.0.get_pinned(key(entity, view))?;
         Ok(value.map(|value| black_box(&value[..]).len() - HEADER))
     }
 
-    fn get_many(&self, entity: &[u8], views: &[u16]) -> anyhow::Result<usize> {
+    fn get_many(&mut self, entity: &[u8], views: &[u16]) -> anyhow::Result<usize> {
         let family = self.0.cf_handle(FAMILY).context("the default family")?;
         let keys = views.iter().map(|view| key(entity, *view));
         let mut found = 0;
@@ -214,7 +214,7 @@ impl Reads for RocksReads {
         Ok(found)
     }
 
-    fn as_of(&self, entity: &[u8], view: u16, time_ms: i64) -> anyhow::Result<Option<i64>> {
+    fn as_of(&mut self, entity: &[u8], view: u16, time_ms: i64) -> anyhow::Result<Option<i64>> {
         let from = version_key(entity, view, time_ms);
         let mut versions = self.0.iterator(IteratorMode::From(&from, Direction::Forward));
         let Some(version) = versions.next() else { return Ok(None) };

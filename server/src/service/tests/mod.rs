@@ -2,6 +2,7 @@
 //! socket: shards are filled by hand, as ingest would.
 
 mod bad_input;
+mod cold;
 mod reads;
 mod sockets;
 mod streams;
@@ -144,6 +145,7 @@ impl Bed {
             clock: Clock::fixed(now.clone()),
             producer: producer.create().expect("settings are good"),
             started: Instant::now(),
+            cold: Default::default(),
         });
         Bed { context, now, writers, _dir: dir }
     }
