@@ -54,8 +54,7 @@ pub fn open(
     let residency = Residency::new(options.resident_bytes, end);
     residency.settle(&segments);
     let (path, codecs) = (dir.to_path_buf(), loaded.codecs);
-    let shard = Shard::new(path, manifest, index, codecs, segments, &last, residency, report);
-    let shard = Arc::new(shard);
+    let shard = Arc::new(Shard::new(path, manifest, index, codecs, segments, &last, report, residency));
     let reader = ShardReader { shard: shard.clone() };
     let (options, sync) = (options.clone(), sync.clone());
     let views = &identity.views;

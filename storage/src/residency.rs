@@ -194,10 +194,13 @@ impl<'g> Reach<'g> {
         Reach { segments: shard.segments.load(guard), hot_from, cold, residency: &shard.residency }
     }
 
-    /// The record at a location; nothing if there is none, or if its segment has expired.
+    /// The record at a location; nothing if there is none, or if its segment is gone.
     #[inline]
     pub fn record(&self, at: Location) -> Result<Option<Record<'g>>, ReadError> {
-        if at < self.hot_from { self.cold_record(at) } else { self.segments.record(at) }
+        if at < self.hot_from {
+            self.enter_cold(at)?;
+        }
+        self.segments.record(at)
     }
 
     /// The record a slot leads to; nothing if its segment is gone.
@@ -205,7 +208,10 @@ impl<'g> Reach<'g> {
     pub fn record_of(&self, slot: Slot) -> Result<Option<Record<'g>>, ReadError> {
         let Some(segment) = self.segments.of_slot(slot) else { return Ok(None) };
         let at = Location::new(segment.number, slot.byte());
-        if at < self.hot_from { self.cold_record(at) } else { segment.record(slot.byte()).map(Some) }
+        if at < self.hot_from {
+            self.enter_cold(at)?;
+        }
+        segment.record(slot.byte()).map(Some)
     }
 
     /// All segments.
@@ -214,18 +220,19 @@ impl<'g> Reach<'g> {
         self.segments
     }
 
+    /// Notes that a cold record is going to be looked at, if that is allowed. By itself, so that a hot one costs a
+    /// comparison.
     #[cold]
-    fn cold_record(&self, at: Location) -> Result<Option<Record<'g>>, ReadError> {
+    fn enter_cold(&self, at: Location) -> Result<(), ReadError> {
         if at.is_none() || self.segments.at(at.segment()).is_none() {
-            return self.segments.record(at);
+            return Ok(());
         }
         let cold = self.cold.ok_or(ReadError::Cold)?;
         self.residency.cold_reads.fetch_add(1, Ordering::Relaxed);
-        let record = self.segments.record(at)?;
-        if let Some(record) = &record {
-            cold.touch(record, self.segments);
+        if let Some(record) = self.segments.record(at)? {
+            cold.touch(&record, self.segments);
         }
-        Ok(record)
+        Ok(())
     }
 }
 

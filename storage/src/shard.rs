@@ -85,6 +85,7 @@ pub(crate) struct Poison(OnceLock<String>);
 
 impl Shard {
     /// A shard as recovery found it.
+    #[allow(clippy::too_many_arguments, reason = "the parts of one thing, put together in one place")]
     pub fn new(
         dir: PathBuf,
         manifest: Manifest,
@@ -92,8 +93,8 @@ impl Shard {
         codecs: Codecs,
         segments: Segments,
         last: &Last,
-        residency: Residency,
         opened: OpenReport,
+        residency: Residency,
     ) -> Shard {
         let topics = manifest.topic_logs();
         Shard {

@@ -21,6 +21,7 @@ use crate::log::footer::{self, Entry, Footer};
 use crate::log::frame::{self, Position};
 use crate::log::segment::{self, FRAMES_AT, Segment, Segments};
 use crate::manifest::Manifest;
+use crate::planted;
 use crate::shard::{Last, entity_hash};
 use crate::types::OpenReport;
 use crate::write::Active;
@@ -72,7 +73,8 @@ pub(crate) fn read(dir: &Path, manifest: &Manifest, stored_topics: usize) -> Res
         let shard = manifest.shard.into_bytes();
         let loaded = match number.map(|number| index_file::load(dir, number, shard, &segments)) {
             Some(Err(why)) => {
-                (ignored.push(why), useless.extend(number));
+                ignored.push(why);
+                useless.extend(number);
                 continue;
             }
             loaded => loaded.and_then(Result::ok),
@@ -86,12 +88,12 @@ pub(crate) fn read(dir: &Path, manifest: &Manifest, stored_topics: usize) -> Res
         ignored.push(format!("{}: it has frames up to {ends_at}, the log up to {last}", path.display()));
         useless.extend(number);
     };
-    // Zeros in the place of what cannot be read must not pass for the end of the log.
-    if let Some(segment) = segments.list.iter().find(|segment| segment.map.is_damaged()) {
-        return Err(OpenError::corrupt(&segment.path, 0, segment::UNREADABLE));
-    }
     (recovered.report.ignored, recovered.useless) = (ignored, useless);
     recovered.remove.extend(remove);
+    // Zeros in the place of what cannot be read must not pass for the end of the log.
+    if let Some(segment) = segments.unreadable() {
+        return Err(OpenError::corrupt(&segment.path, 0, segment::UNREADABLE));
+    }
     Ok(recovered)
 }
 
@@ -322,7 +324,7 @@ impl Recovered {
             manifest.discarded_segment = manifest.last_segment;
             manifest.last_segment = end;
             // Their numbers are used again.
-            manifest.removed.retain(|hole| hole.to <= end);
+            manifest.removed.retain(|hole| hole.to <= end || planted::keeps_holes());
             manifest.store(dir).map_err(OpenError::io(dir))?;
         }
         let segments = self.remove.into_iter().map(|number| segment::path(dir, number));

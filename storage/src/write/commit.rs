@@ -82,6 +82,9 @@ impl ShardWriter {
             head_sum: 0,
         };
         let sum = self.batch.settle(frame, header, &self.last.positions, &mut active.entries);
+        if planted::publishes_first() {
+            self.shard.applied.publish(self.last.positions.iter().map(|position| position.offset));
+        }
         let written = self.shard.faults.check(Operation::Write);
         let written = written.and_then(|()| active.segment.write(&self.batch.buffer, active.tail));
         // Whatever is on disk now may be half a frame: nothing may follow it.
