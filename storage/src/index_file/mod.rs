@@ -172,7 +172,8 @@ pub(crate) fn load(dir: &Path, number: u32, shard: [u8; 16], segments: &Segments
     }
     let map = Map::new(&file, bytes).map_err(|error| in_file(&error))?;
     let all = map.get(0, bytes as usize).unwrap_or_default();
-    parse(all, number, shard, segments).map_err(|why| in_file(&why))
+    let parsed = parse(all, number, shard, segments).map_err(|why| in_file(&why))?;
+    if map.is_damaged() { Err(in_file(&"it cannot be read")) } else { Ok(parsed) }
 }
 
 fn parse(all: &[u8], number: u32, shard: [u8; 16], segments: &Segments) -> Result<Loaded, &'static str> {
