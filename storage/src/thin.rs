@@ -187,7 +187,7 @@ fn copy(
         }
     }
     report.copied_bytes += bytes;
-    cold.forget(reach.segments());
+    cold.forget();
     Ok(done)
 }
 
