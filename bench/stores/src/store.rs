@@ -33,7 +33,7 @@ pub struct Setup {
 pub struct Sizes {
     /// Bytes of RAM of its index and filters.
     pub index: u64,
-    /// Keys it has.
+    /// Keys it has, about.
     pub keys: u64,
 }
 
@@ -76,6 +76,9 @@ pub trait Store: Sized {
 
     /// How often it is to see the warm-up's keys until it has learned what it learns.
     const WARM_UPS: u64 = 1;
+
+    /// It knows how many keys it has.
+    const COUNTS_KEYS: bool = false;
 
     /// It can be told what has expired.
     const EXPIRES: bool = true;

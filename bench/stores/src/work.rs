@@ -102,8 +102,6 @@ fn work<S: Store>(plan: &Plan, data: &Data) -> anyhow::Result<()> {
     let raw = feed.raw as f64;
     let grown = anonymous_bytes().saturating_sub(memory) as f64 / plan.keys as f64;
     Figure::new("memory_per_key", grown, 0.0).print();
-    let sizes = store.sizes();
-    Figure::new("index_per_key", sizes.index as f64 / sizes.keys.max(1) as f64, 0.0).print();
     let loaded = file_bytes(&plan.dir).saturating_sub(disk) as f64;
     let meter = Meter::start();
     feed.pass(&mut store, 2, plan.keys)?;
@@ -115,11 +113,18 @@ fn work<S: Store>(plan: &Plan, data: &Data) -> anyhow::Result<()> {
     // For a store that keeps what is replaced, after the load; for one that has compacted it away, now.
     let settled = file_bytes(&plan.dir) as f64 / 1.25;
     Figure::new("disk_per_raw", loaded.min(settled) / raw, 0.0).print();
+    let sizes = store.sizes();
+    if sizes.index > 0 {
+        Figure::new("index_per_key", sizes.index as f64 / sizes.keys.max(1) as f64, 0.0).print();
+    }
     gets(plan, data, &mut store.reads())?;
-    if let Some(ratio) = beside(plan, data, &mut store, any_key(plan), |store, _| store.background(Background::Checkpoint))? {
+    if let Some(ratio) =
+        beside(plan, data, &mut store, any_key(plan), |store, _| store.background(Background::Checkpoint))?
+    {
         Figure::new("read_p99_checkpoint", ratio, 0.0).print();
     }
-    // Left as a crash leaves it: nothing is closed, flushed or waited for.
+    // Left as a crash leaves it in the middle of its work: nothing is closed, flushed or waited for.
+    feed.pass(&mut store, 5, plan.keys / 4)?;
     rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL)?;
     Ok(())
 }
@@ -204,10 +209,22 @@ fn paced(name: &str, seconds: f64, mut act: impl FnMut() -> anyhow::Result<()>) 
 }
 
 fn reopen<S: Store>(plan: &Plan, data: &Data) -> anyhow::Result<()> {
+    let open = |name: &str| {
+        let meter = Meter::start();
+        let store = S::open(&setup(plan, Purpose::Latest))?;
+        let taken = meter.taken();
+        Figure::new(name, taken.seconds, 0.0).print();
+        anyhow::Ok(store)
+    };
+    let store = open("open_crashed_s")?;
+    let keys = store.sizes().keys;
+    ensure!(!S::COUNTS_KEYS || keys >= plan.keys, "{keys} keys of {}", plan.keys);
+    store.close()?;
+    open("open_closed_s")?.close()?;
     drop_from_cache(&plan.dir);
-    let meter = Meter::start();
-    let store = S::open(&setup(plan, Purpose::Latest))?;
-    Figure::new("open_cold_s", meter.taken().seconds, 0.0).print();
+    let store = open("open_cold_s")?;
+    // What opening has read.
+    drop_from_cache(&plan.dir);
     let (mut reads, mut random, mut latencies) = (store.reads(), Random::new(2), Latencies::default());
     let meter = Meter::start();
     for _ in 0..plan.cold_reads {
@@ -217,18 +234,6 @@ fn reopen<S: Store>(plan: &Plan, data: &Data) -> anyhow::Result<()> {
     }
     meter.taken().rate("get_cold", plan.cold_reads).print();
     Figure::new("get_cold_p99_us", latencies.us(0.99), 0.0).print();
-    drop(reads);
-    // As little as a crash would do is done here too, but the files are in the page cache now.
-    drop(store);
-    let meter = Meter::start();
-    let store = S::open(&setup(plan, Purpose::Latest))?;
-    Figure::new("open_warm_s", meter.taken().seconds, 0.0).print();
-    store.close()?;
-    let meter = Meter::start();
-    let store = S::open(&setup(plan, Purpose::Latest))?;
-    Figure::new("open_closed_s", meter.taken().seconds, 0.0).print();
-    let keys = store.sizes().keys;
-    ensure!(keys == 0 || keys >= plan.keys, "{keys} keys of {}", plan.keys);
     Ok(())
 }
 
@@ -352,7 +357,9 @@ fn space<S: Store>(plan: &Plan, data: &Data) -> anyhow::Result<()> {
     Figure::new("tight_written_per_raw", taken.written as f64 / (feed.raw - raw) as f64, 0.0).print();
     Figure::new("tight_written_per_stored", taken.written as f64 / (3.0 * live as f64), 0.0).print();
     Figure::new("tight_disk", file_bytes(&plan.dir) as f64 / limit, 0.0).print();
-    if let Some(ratio) = beside(plan, data, &mut store, any_key(plan), |store, _| store.background(Background::Thin))? {
+    if let Some(ratio) =
+        beside(plan, data, &mut store, any_key(plan), |store, _| store.background(Background::Thin))?
+    {
         Figure::new("read_p99_thin", ratio, 0.0).print();
     }
     Ok(())

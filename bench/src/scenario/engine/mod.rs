@@ -143,8 +143,8 @@ impl Side {
     /// All steps, on fresh stores.
     fn round(&self, plan: &Plan) -> anyhow::Result<Figures> {
         let mut figures = Figures::new();
-        let all = [&[Step::Work, Step::Reopen][..], &[Step::History], &[Step::Expiry], &[Step::Space]];
-        let own = [&[Step::Coding][..], &[Step::Rebuild]];
+        let all = [&[Step::Work, Step::Reopen][..], &[Step::History], &[Step::Expiry]];
+        let own = [&[Step::Space][..], &[Step::Coding], &[Step::Rebuild]];
         for steps in all.into_iter().chain(own.into_iter().filter(|_| self.name == OURS)) {
             std::fs::remove_dir_all(&plan.dir).ok();
             std::fs::create_dir_all(&plan.dir)?;

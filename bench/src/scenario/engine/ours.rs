@@ -61,6 +61,7 @@ impl Store for Ours {
     type Reads = OurReads;
     // A view's coding is learned from its first payloads and once more from the first ten thousand.
     const WARM_UPS: u64 = 3;
+    const COUNTS_KEYS: bool = true;
     const EXPIRES_IN_STEPS: bool = true;
 
     fn open(setup: &Setup) -> anyhow::Result<Ours> {
@@ -139,7 +140,8 @@ impl Reads for OurReads {
         let (pinned, mut found, mut failed) = (reader.pin(), 0, None);
         text.clear();
         pinned.latest_many(entity, views, &mut |_, version| {
-            let read = version.and_then(|version| version.map(|version| version.payload_into(text)).transpose());
+            let read =
+                version.and_then(|version| version.map(|version| version.payload_into(text)).transpose());
             match read {
                 Ok(read) => found += usize::from(read.is_some()),
                 Err(error) => failed = Some(error),

@@ -67,8 +67,6 @@ fn table(cache_bytes: u64) -> anyhow::Result<BlockBasedOptions> {
     table.set_block_size(4 << 10);
     table.set_format_version(5);
     table.set_bloom_filter(10.0, false);
-    table.set_cache_index_and_filter_blocks(true);
-    table.set_pin_l0_filter_and_index_blocks_in_cache(true);
     table.set_data_block_index_type(DataBlockIndexType::BinaryAndHash);
     table.set_data_block_hash_ratio(0.75);
     Ok(table)
