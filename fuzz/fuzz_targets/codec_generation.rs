@@ -7,13 +7,14 @@ use libfuzzer_sys::fuzz_target;
 use xxhash_rust::xxh3::xxh3_64;
 
 fuzz_target!(|input: &[u8]| {
-    let Some((whole, payload, rest)) = forebay_fuzz::pick(input) else { return };
+    let Some((learned, rest)) = forebay_fuzz::pick(input) else { return };
+    let payload = &learned.payload;
     let _ = Generation::from_bytes(rest);
     let mut header = b"FBCODEC\0".to_vec();
     header.extend_from_slice(&[1, 0, 0, 0, 7, 0, 0, 0]);
     check(&[&header, rest].concat(), payload);
     if let [high, low, patch @ ..] = rest {
-        let mut changed = whole.to_bytes();
+        let mut changed = learned.generation.to_bytes();
         changed.truncate(changed.len() - 8);
         let at = 16 + usize::from(u16::from_le_bytes([*low, *high])) % (changed.len() - 16);
         let end = changed.len().min(at + patch.len() / 2);

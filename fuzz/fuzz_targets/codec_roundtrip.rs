@@ -7,14 +7,14 @@ use libfuzzer_sys::fuzz_target;
 use serde_json::value::RawValue;
 
 fuzz_target!(|input: &[u8]| {
-    let Some((generation, payload, rest)) = forebay_fuzz::pick(input) else { return };
-    check(generation, rest);
+    let Some((learned, rest)) = forebay_fuzz::pick(input) else { return };
+    check(&learned.generation, rest);
     if let [high, low, patch @ ..] = rest {
-        let mut changed = payload.to_vec();
+        let mut changed = learned.payload.clone();
         let at = usize::from(u16::from_le_bytes([*low, *high])) % changed.len();
         let end = changed.len().min(at + patch.len() / 2);
         changed.splice(at..end, patch.iter().copied());
-        check(generation, &changed);
+        check(&learned.generation, &changed);
     }
 });
 

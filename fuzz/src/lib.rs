@@ -3,34 +3,48 @@
 
 use std::sync::OnceLock;
 
-use forebay_storage::codec::{Generation, Limits, Trainer};
+use forebay_storage::codec::{Binding, Generation, Limits, Trainer};
 
 #[path = "../../storage/examples/codec_pace/telemetry.rs"]
 #[allow(dead_code)]
 mod telemetry;
 
 const SAMPLES: usize = 200;
+/// Paths that some of the views have.
+pub const PATHS: [&[&str]; 6] =
+    [&["ts"], &["radio", "band"], &["probes"], &["top"], &["header", "event_time"], &["note"]];
 
-/// One generation per view of the measuring telemetry, numbered from 1, each with a payload of its view.
-pub fn generations() -> &'static [(Generation, Vec<u8>)] {
-    static TRAINED: OnceLock<Vec<(Generation, Vec<u8>)>> = OnceLock::new();
-    TRAINED
-        .get_or_init(|| (1..).zip(telemetry::VIEWS).map(|(number, (_, view))| train(number, view)).collect())
+/// What was learned of a view.
+pub struct Learned {
+    /// Numbered from 1.
+    pub generation: Generation,
+    /// A payload that fits.
+    pub payload: Vec<u8>,
+    /// `PATHS`, without and with wrappers looked through.
+    pub bindings: [Binding; 2],
 }
 
-fn train(number: u32, template: &str) -> (Generation, Vec<u8>) {
+/// One per view of the measuring telemetry.
+pub fn learned() -> &'static [Learned] {
+    static LEARNED: OnceLock<Vec<Learned>> = OnceLock::new();
+    LEARNED.get_or_init(|| (1..).zip(telemetry::VIEWS).map(|(number, (_, view))| learn(number, view)).collect())
+}
+
+fn learn(number: u32, template: &str) -> Learned {
     let mut telemetry = telemetry::Telemetry::new(template, number % 2 == 0, number.into());
     let mut trainer = Trainer::new(Limits::default());
     for _ in 0..SAMPLES {
         trainer.sample(telemetry.payload().as_bytes());
     }
-    (trainer.train(number), telemetry.payload().into_bytes())
+    let generation = trainer.train(number);
+    let paths = PATHS.map(|path| path.iter().map(|name| (*name).to_owned()).collect());
+    let bindings = [false, true].map(|avro| generation.bind(&paths, avro));
+    Learned { generation, payload: telemetry.payload().into_bytes(), bindings }
 }
 
-/// Picks a generation by the first byte of an input, and gives the rest.
-pub fn pick(input: &[u8]) -> Option<(&'static Generation, &'static [u8], &[u8])> {
+/// Picks a view by the first byte of an input, and gives the rest.
+pub fn pick(input: &[u8]) -> Option<(&'static Learned, &[u8])> {
     let (first, rest) = input.split_first()?;
-    let all = generations();
-    let (generation, payload) = &all[usize::from(*first) % all.len()];
-    Some((generation, payload, rest))
+    let all = learned();
+    Some((&all[usize::from(*first) % all.len()], rest))
 }

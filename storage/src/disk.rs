@@ -7,6 +7,8 @@ use std::path::Path;
 
 use rustix::fs::{CWD, FallocateFlags, FlockOperation, RenameFlags, SeekFrom};
 
+use crate::planted;
+
 /// Creates a file of zeros of a given size that cannot run out of disk later. One that is there is unlinked, not cut
 /// short: somebody may have it mapped.
 pub(crate) fn create(path: &Path, bytes: u64) -> io::Result<File> {
@@ -67,8 +69,13 @@ pub(crate) fn replace(dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
     let temporary = dir.join(format!("{name}.tmp"));
     let mut file = File::create(&temporary)?;
     file.write_all(bytes)?;
-    file.sync_all()?;
+    if !planted::skips_manifest_sync() {
+        file.sync_all()?;
+    }
     fs::rename(&temporary, dir.join(name))?;
+    if planted::skips_dir_sync() {
+        return Ok(());
+    }
     handle.sync_all().map_err(|error| io::Error::other(format!("sync of the directory: {error}")))
 }
 

@@ -293,14 +293,14 @@ impl<T: Send + Sync + 'static> EpochTable<T> {
         size_of::<Places<T>>() + size_of_val(&*self.places(guard).at)
     }
 
-    /// What is held, in the order of the hashes.
-    pub fn for_each<'g>(&self, guard: &'g Guard, mut each: impl FnMut(&'g T)) {
+    /// What is held, each with its first hash, in the order of the hashes.
+    pub fn for_each<'g>(&self, guard: &'g Guard, mut each: impl FnMut(u64, &'g T)) {
         let (places, mut last) = (self.places(guard), Shared::null());
-        for at in &places.at {
+        for (place, at) in places.at.iter().enumerate() {
             let held = at.load(Acquire, guard);
             if held != last {
                 // SAFETY: as in `load`.
-                each(unsafe { held.deref() });
+                each((place as u64) << 1 << (63 - places.depth), unsafe { held.deref() });
             }
             last = held;
         }
@@ -388,4 +388,59 @@ pub(crate) fn prefetch<T>(at: *const T) {
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = at;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt;
+
+    use super::*;
+
+    const BYTES: u64 = 64 << 10;
+
+    fn file() -> File {
+        let file = tempfile::tempfile().expect("a file");
+        std::os::unix::fs::FileExt::write_all_at(&file, &[7; BYTES as usize], 0).expect("written");
+        file
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_zeros_and_marks_its_map_only() {
+        let (cut, whole) = (file(), file());
+        let maps = [&cut, &whole].map(|file| Map::new(file, BYTES).expect("a map"));
+        let before = crate::unreadable::faults();
+        assert!(
+            maps.iter().all(|map| map.get(0, BYTES as usize).expect("inside").iter().all(|byte| *byte == 7))
+        );
+        cut.set_len(BYTES / 2).expect("cut short");
+        let bytes = maps[0].get(0, BYTES as usize).expect("inside");
+        let (there, gone) = bytes.split_at(BYTES as usize / 2);
+        assert!(there.iter().all(|byte| *byte == 7) && gone.iter().all(|byte| *byte == 0));
+        assert!(maps[0].is_damaged() && !maps[1].is_damaged() && crate::unreadable::faults() > before);
+        // It stays so, whatever is done to the pages.
+        maps[0].forget(0, BYTES);
+        maps[0].populate(0, BYTES);
+        assert_eq!((maps[0].get(0, 1), maps[0].get(BYTES - 1, 1)), (Some(&[7][..]), Some(&[0][..])));
+        let [cut_map, _whole] = maps;
+        drop(cut_map);
+        assert!((0..300).all(|_| !Map::new(&whole, BYTES).expect("a map").is_damaged()));
+    }
+
+    #[test]
+    fn a_fault_outside_of_all_maps_ends_the_process_as_it_would_without_us() {
+        let marker = "FOREBAY_TEST_FAULT";
+        if std::env::var_os(marker).is_some() {
+            let (ours, foreign) = (file(), file());
+            let _map = Map::new(&ours, BYTES).expect("a map");
+            let view = MmapOptions::new().len(BYTES as usize).map_raw_read_only(&foreign).expect("a map");
+            foreign.set_len(0).expect("cut short");
+            // SAFETY: inside of the mapping; that it cannot be read is what this is about.
+            std::hint::black_box(unsafe { view.as_ptr().read_volatile() });
+            return;
+        }
+        let mut child = std::process::Command::new(std::env::current_exe().expect("this program"));
+        let name = "map::tests::a_fault_outside_of_all_maps_ends_the_process_as_it_would_without_us";
+        let status = child.args(["--exact", name]).env(marker, "1").output().expect("it runs").status;
+        assert_eq!(status.signal(), Some(libc::SIGBUS), "{status}");
+    }
 }

@@ -6,6 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::budget::DiskUse;
 use crate::coding::{self, Codecs, Coder, Owner};
 use crate::disk;
 use crate::error::OpenError;
@@ -48,12 +49,14 @@ pub fn open(
     coding::clear(dir);
     let loaded = Codecs::load(dir, Owner { shard: manifest.shard.into_bytes(), stream: 0 })?;
     let coder = Coder::new(&loaded, manifest.last_codec, options.codec_samples);
-    let recover::Repaired { index, segments, active, last } = recovered;
+    let recover::Repaired { index, segments, active, last, report } = recovered;
     let end =
         active.as_ref().map_or(Location::NONE, |active| Location::new(active.segment.number, active.tail));
     let residency = Residency::new(options.resident_bytes, end);
     residency.settle(&segments);
-    let shard = Shard::new(dir.to_path_buf(), manifest, index, loaded.codecs, segments, &last, residency);
+    let disk = DiskUse::new(options.disk.clone(), &segments);
+    let (path, codecs) = (dir.to_path_buf(), loaded.codecs);
+    let shard = Shard::new(path, manifest, index, codecs, segments, &last, report, residency, disk);
     let shard = Arc::new(shard);
     let reader = ShardReader { shard: shard.clone() };
     let (options, sync) = (options.clone(), sync.clone());

@@ -38,6 +38,24 @@ plants! {
     replays = "replay";
     /// Checksums of records are not looked at.
     skips_verify = "skip_verify";
+    /// New names in a directory are not synced.
+    skips_dir_sync = "skip_dir_sync";
+    /// A MANIFEST takes the place of the old one before it is on the disk.
+    skips_manifest_sync = "skip_manifest_sync";
+    /// A new segment is named before it is on the disk.
+    skips_segment_sync = "skip_segment_sync";
+    /// Readers see a frame before it is written.
+    publishes_first = "publish_first";
+    /// A failed sync is forgotten, and tried again.
+    syncs_again = "sync_again";
+    /// A footer lacks its segment's last record.
+    short_footers = "short_footer";
+    /// Segments stay removed though their numbers are used again.
+    keeps_holes = "keep_hole";
+    /// An opening takes what it read for written.
+    trusts_cache = "trust_cache";
+    /// Expiry asks only the clock, whatever has been ingested.
+    trusts_clock = "trust_clock";
 }
 
 /// Whether the records of this frame are dropped, though its positions advance.

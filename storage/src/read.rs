@@ -21,8 +21,8 @@ use crate::log::segment::Record;
 use crate::residency::{ColdPages, Reach};
 use crate::shard::Shard;
 use crate::types::{
-    AppliedOffset, CheckpointReport, DurableOffset, HistoryRange, Kind, PreloadReport, Stats, TopicIndex,
-    TopicLog, VersionKey,
+    AppliedOffset, CheckpointReport, DurableOffset, HistoryRange, Kind, OpenReport, PreloadReport, Stats,
+    TopicIndex, TopicLog, VersionKey,
 };
 use crate::unreadable;
 
@@ -100,6 +100,11 @@ impl ShardReader {
     /// Sizes.
     pub fn stats(&self) -> Stats {
         self.shard.stats(&crossbeam_epoch::pin())
+    }
+
+    /// What its opening found.
+    pub fn open_report(&self) -> &OpenReport {
+        &self.shard.opened
     }
 
     /// Why the shard stopped, if it did. It still serves reads.
@@ -223,14 +228,6 @@ impl Pinned<'_> {
 
     fn chain(&self, entity: &[u8], view: u16) -> Result<Option<Chain<'_>>, ReadError> {
         chain::find(self.shard, self.cold.as_ref(), &self.guard, entity, view)
-    }
-}
-
-impl Drop for Pinned<'_> {
-    fn drop(&mut self) {
-        if let Some(cold) = self.cold.as_ref().filter(|cold| !cold.is_empty()) {
-            cold.forget(self.shard.segments.load(&self.guard));
-        }
     }
 }
 

@@ -9,6 +9,7 @@ use std::sync::{Arc, OnceLock};
 use crossbeam_epoch::Guard;
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
+use crate::budget::DiskUse;
 use crate::coding::Codecs;
 use crate::disk::{self, Faults};
 use crate::error::WriteError;
@@ -21,7 +22,7 @@ use crate::map::EpochCell;
 use crate::planted;
 use crate::residency::Residency;
 use crate::sync::Unsynced;
-use crate::types::{DurableOffset, Stats, TopicIndex, TopicLog, VersionKey};
+use crate::types::{DurableOffset, OpenReport, Stats, TopicIndex, TopicLog, VersionKey};
 use crate::unreadable;
 use crate::worker::Errands;
 
@@ -40,6 +41,9 @@ pub(crate) struct Shard {
     pub segments: EpochCell<Segments>,
     pub applied: Positions,
     pub durable: Positions,
+    /// The last frame whose slots are all in the index, and the last of which some may be: the writer is at it.
+    pub applied_sequence: AtomicU64,
+    pub begun_sequence: AtomicU64,
     /// The last frame that is synced, and the segment it is in.
     pub durable_sequence: AtomicU64,
     pub durable_segment: AtomicU32,
@@ -47,6 +51,8 @@ pub(crate) struct Shard {
     /// Held during a sync: syncs of a shard come one after the other.
     pub sync_turn: parking_lot::Mutex<()>,
     pub poison: Poison,
+    /// What its opening found.
+    pub opened: OpenReport,
     /// Unreadable pages of all maps of this process when it was last looked whether one is this shard's.
     faults_seen: AtomicU64,
     pub residency: Residency,
@@ -56,6 +62,8 @@ pub(crate) struct Shard {
     pub manifest: parking_lot::Mutex<Manifest>,
     /// The segment after the active one.
     pub next: NextSegment,
+    /// What its files take.
+    pub disk: DiskUse,
     /// Segments that are out of the index and to be unlinked.
     pub leaving: parking_lot::Mutex<Vec<Arc<Segment>>>,
     pub faults: Faults,
@@ -80,6 +88,7 @@ pub(crate) struct Poison(OnceLock<String>);
 
 impl Shard {
     /// A shard as recovery found it.
+    #[allow(clippy::too_many_arguments, reason = "the parts of one thing, put together in one place")]
     pub fn new(
         dir: PathBuf,
         manifest: Manifest,
@@ -87,7 +96,9 @@ impl Shard {
         codecs: Codecs,
         segments: Segments,
         last: &Last,
+        opened: OpenReport,
         residency: Residency,
+        disk: DiskUse,
     ) -> Shard {
         let topics = manifest.topic_logs();
         Shard {
@@ -100,16 +111,20 @@ impl Shard {
             segments: EpochCell::new(segments),
             applied: Positions::new(&last.positions),
             durable: Positions::new(&last.positions),
+            applied_sequence: AtomicU64::new(last.sequence),
+            begun_sequence: AtomicU64::new(last.sequence),
             durable_sequence: AtomicU64::new(last.sequence),
             durable_segment: AtomicU32::new(last.segment),
             unsynced: parking_lot::Mutex::new(Unsynced::new(topics.len())),
             sync_turn: parking_lot::Mutex::new(()),
             poison: Poison::default(),
+            opened,
             faults_seen: AtomicU64::new(0),
             residency,
             errands: Arc::default(),
             manifest: parking_lot::Mutex::new(manifest),
             next: NextSegment::default(),
+            disk,
             leaving: parking_lot::Mutex::default(),
             faults: Faults::default(),
             topics,
@@ -193,7 +208,7 @@ impl Shard {
         let segments = &all.list;
         Stats {
             keys: self.index.keys(),
-            disk_bytes: segments.iter().map(|segment| segment.capacity()).sum(),
+            disk_bytes: self.disk.bytes(),
             index_bytes: self.index.bytes(),
             segments: segments.len() as u64,
             hot_bytes: self.residency.hot_bytes(all),

@@ -2,6 +2,9 @@
 //! Everyone speaks them; nothing here touches a file.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::budget::DiskBudget;
 
 /// A topic's number in one shard's files; the same across reopenings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -87,6 +90,10 @@ pub struct Options {
     pub resident_bytes: u64,
     /// Payloads of a view after which its coding is learned for the first time; 0: payloads are stored as they come.
     pub codec_samples: u32,
+    /// Bytes of log after which the index is written to a checkpoint, so that an opening need not read older footers.
+    pub checkpoint_bytes: u64,
+    /// Disk that this and other shards may use together; none: all there is.
+    pub disk: Option<Arc<DiskBudget>>,
 }
 
 impl Default for Options {
@@ -96,6 +103,8 @@ impl Default for Options {
             allowed_lateness_ms: 3_600_000,
             resident_bytes: u64::MAX,
             codec_samples: 256,
+            checkpoint_bytes: 1 << 30,
+            disk: None,
         }
     }
 }
@@ -223,6 +232,32 @@ pub struct PreloadReport {
     pub bytes: u64,
     /// Bytes there were to load within the budget.
     pub wanted: u64,
+}
+
+/// What an opening found, for people to read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OpenReport {
+    /// Last frame of the index checkpoint that was loaded; 0 without one.
+    pub checkpoint_sequence: u64,
+    /// Records read from footers and frames to make the index.
+    pub replayed: u64,
+    /// Index checkpoints that were of no use: file, and why. No loss: footers say the same.
+    pub ignored: Vec<String>,
+}
+
+/// What a thinning did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ThinReport {
+    /// Bytes of records copied.
+    pub copied_bytes: u64,
+    /// Segments that left; their files are unlinked a little later.
+    pub segments: u64,
+    /// Bytes of disk given back with them.
+    pub bytes: u64,
+    /// Keys that left the index because they had expired.
+    pub keys: u64,
+    /// Another call would go on: there is more to do, or it waits for reads or for a sync.
+    pub more: bool,
 }
 
 /// What an expiry removed.

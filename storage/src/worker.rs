@@ -88,6 +88,13 @@ impl Errands {
     }
 }
 
+impl Errand {
+    /// Whether the writer waits for it: a long job looks now and then, and gives up.
+    pub fn is_hurried(&self) -> bool {
+        self.0.state.lock().stopping
+    }
+}
+
 impl Drop for Errand {
     fn drop(&mut self) {
         self.0.state.lock().count -= 1;

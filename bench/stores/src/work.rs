@@ -118,7 +118,9 @@ fn work<S: Store>(plan: &Plan, data: &Data) -> anyhow::Result<()> {
         Figure::new("index_per_key", sizes.index as f64 / sizes.keys.max(1) as f64, 0.0).print();
     }
     gets(plan, data, &mut store.reads())?;
-    if let Some(ratio) = beside(plan, data, &mut store, any_key(plan), |store, _| store.background(Background::Checkpoint))? {
+    if let Some(ratio) =
+        beside(plan, data, &mut store, any_key(plan), |store, _| store.background(Background::Checkpoint))?
+    {
         Figure::new("read_p99_checkpoint", ratio, 0.0).print();
     }
     // Left as a crash leaves it in the middle of its work: nothing is closed, flushed or waited for.
@@ -355,7 +357,9 @@ fn space<S: Store>(plan: &Plan, data: &Data) -> anyhow::Result<()> {
     Figure::new("tight_written_per_raw", taken.written as f64 / (feed.raw - raw) as f64, 0.0).print();
     Figure::new("tight_written_per_stored", taken.written as f64 / (3.0 * live as f64), 0.0).print();
     Figure::new("tight_disk", file_bytes(&plan.dir) as f64 / limit, 0.0).print();
-    if let Some(ratio) = beside(plan, data, &mut store, any_key(plan), |store, _| store.background(Background::Thin))? {
+    if let Some(ratio) =
+        beside(plan, data, &mut store, any_key(plan), |store, _| store.background(Background::Thin))?
+    {
         Figure::new("read_p99_thin", ratio, 0.0).print();
     }
     Ok(())

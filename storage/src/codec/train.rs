@@ -51,6 +51,11 @@ impl Trainer {
         self.samples.is_empty()
     }
 
+    /// Payloads shown, kept or not.
+    pub fn seen(&self) -> u64 {
+        self.seen
+    }
+
     /// Shows a payload. It may be kept, and others dropped for it.
     pub fn sample(&mut self, payload: &[u8]) {
         self.seen += 1;

@@ -19,7 +19,7 @@ layout! {
         number: u32,
         shard: [u8; 16],
         stream: u32,
-        /// Payloads it was learned from.
+        /// Payloads shown to training, of which large ones may not all have been used.
         samples: u32,
         /// The view it was learned for.
         view: u16,

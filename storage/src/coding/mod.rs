@@ -20,6 +20,8 @@
 //!   whose training failed is not used.
 //! - Files are never changed, and never removed while the shard lives: which records still need one is not known.
 //!   One is 8 to 23 KiB; a view makes a new one at most every 65,536 payloads, ever more rarely, and only when it drifts.
+//! - Samples take at most 2 MiB of memory per view, while it learns. Training takes a fraction of a second, off the
+//!   writer's thread.
 //! - A file holds fragments of the payloads it was learned from: usual values and a dictionary.
 //! - A missing or damaged file does not keep a stream from opening: reads of records that need it fail and name it, and
 //!   the writer learns anew.

@@ -68,7 +68,7 @@ impl Job {
         let codecs = &self.shard.codecs;
         drop(self.shard.errands.begin()?);
         let generation = self.trainer.train(self.number);
-        let bytes = files::encode(codecs.owner, self.view, self.trainer.len() as u32, &generation);
+        let bytes = files::encode(codecs.owner, self.view, self.trainer.seen() as u32, &generation);
         // What cannot be loaded must not be used.
         let known = files::decode(&bytes, self.number, Some(codecs.owner)).ok()?;
         let _errand = self.shard.errands.begin()?;

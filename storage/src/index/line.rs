@@ -77,12 +77,22 @@ impl Main {
     pub fn line(&self) -> Line<'_> {
         Line { meta: &self.meta, slots: &self.slots, link_shift: 48 }
     }
+
+    /// All of it, as it is stored.
+    pub fn words(&self) -> impl Iterator<Item = &AtomicU64> {
+        [&self.tag, &self.meta].into_iter().chain(&self.slots)
+    }
 }
 
 impl More {
     #[inline]
     pub fn line(&self) -> Line<'_> {
         Line { meta: &self.meta, slots: &self.slots, link_shift: 56 }
+    }
+
+    /// All of it, as it is stored.
+    pub fn words(&self) -> impl Iterator<Item = &AtomicU64> {
+        [&self.meta].into_iter().chain(&self.slots)
     }
 }
 
@@ -119,6 +129,22 @@ impl<'p> Line<'p> {
         let link = 0xFF << self.link_shift;
         self.meta.store(from.meta.load(Relaxed) & !link, Relaxed);
         self.slots.iter().zip(from.slots).for_each(|(to, from)| to.store(from.load(Relaxed), Relaxed));
+    }
+
+    /// Takes out slots that are not alive; returns how many stay, and how many do not. Nobody sees the line yet.
+    pub fn retain(&self, is_alive: impl Fn(Slot) -> bool) -> (usize, usize) {
+        let (mut alive, mut dead) = (0, 0);
+        for slot in self.slots {
+            match Slot(slot.load(Relaxed)) {
+                Slot::NONE => {}
+                found if is_alive(found) => alive += 1,
+                _ => {
+                    slot.store(Slot::NONE.0, Relaxed);
+                    dead += 1;
+                }
+            }
+        }
+        (alive, dead)
     }
 
     /// Whether any view has a slot.

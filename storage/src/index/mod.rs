@@ -10,14 +10,16 @@
 //! billion entities of one shard the odds that any two share them are 1 in 40 million. If two do, reads of the one
 //! whose record is not the newest find nothing, and puts to a `Full` view are refused.
 
+mod image;
 mod line;
 mod page;
 mod replay;
 mod views;
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crossbeam_epoch::Guard;
+pub(crate) use image::Builder;
 use page::{Lines, MOST_ENTITIES, MOST_MORES, Page, Row};
 pub(crate) use replay::Logged;
 pub(crate) use views::Dense;
@@ -58,15 +60,11 @@ pub(crate) struct Index {
     views: EpochCell<Views>,
     keys: AtomicU64,
     bytes: AtomicU64,
+    /// While a shard is opened: pages get room for all the entities they may have, and are trimmed at the end.
+    filling: AtomicBool,
 }
 
-const REGION_BITS: u32 = 4;
-/// Lines a page may have of a kind. With 64 bytes each these are sizes that jemalloc has, so nothing is lost to rounding.
-const SIZES: [usize; 28] = [
-    0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192,
-    224,
-];
-
+const REGION_BITS: u32 = if cfg!(loom) { 1 } else { 4 };
 impl Key {
     #[inline]
     pub fn new(entity_hash: u128) -> Key {
@@ -145,14 +143,38 @@ impl Coarse {
 
 impl Index {
     pub fn new() -> Index {
-        let guard = &crossbeam_epoch::pin();
         let region = |_| EpochTable::new(0, [(1, Page::new(0, Lines::default()))]);
-        let regions: Box<[_]> = (0..1 << REGION_BITS).map(region).collect();
-        let page = Page::bytes_of(Lines::default());
-        let each = |region: &EpochTable<Page>| size_of_val(region) + region.heap_bytes(guard) + page;
-        let bytes = size_of::<Index>() + size_of::<Views>() + regions.iter().map(each).sum::<usize>();
-        let (keys, bytes) = (AtomicU64::new(0), AtomicU64::new(bytes as u64));
-        Index { regions, views: EpochCell::new(Views::default()), keys, bytes }
+        Index::of((0..1 << REGION_BITS).map(region).collect(), Views::default(), 0)
+    }
+
+    fn of(regions: Box<[EpochTable<Page>]>, views: Views, keys: u64) -> Index {
+        let guard = &crossbeam_epoch::pin();
+        let mut bytes = size_of::<Index>() + size_of::<Views>() + views.heap_bytes();
+        for region in &regions {
+            bytes += size_of_val(region) + region.heap_bytes(guard);
+            region.for_each(guard, |_, page| bytes += Page::bytes_of(page.lines()));
+        }
+        let (views, filling) = (EpochCell::new(views), AtomicBool::new(true));
+        let (keys, bytes) = (AtomicU64::new(keys), AtomicU64::new(bytes as u64));
+        Index { regions, views, keys, bytes, filling }
+    }
+
+    /// Gives back the room that pages were made with while the index was filled; from now on they grow in small steps.
+    pub fn trim(&self) {
+        self.filling.store(false, Ordering::Relaxed);
+        let mut guard = crossbeam_epoch::pin();
+        for region in &self.regions {
+            let mut hashes = Vec::new();
+            region.for_each(&guard, |hash, page| {
+                if page.lines() != page.needs().allocated() {
+                    hashes.push(hash);
+                }
+            });
+            for hash in hashes {
+                self.remake(region, hash, Lines::default(), &guard);
+                guard.repin();
+            }
+        }
     }
 
     /// The number of a view that has records.
@@ -219,7 +241,7 @@ impl Index {
     /// Every slot, in no order.
     pub fn for_each(&self, guard: &Guard, mut each: impl FnMut(Slot)) {
         for region in &self.regions {
-            region.for_each(guard, |page| {
+            region.for_each(guard, |_, page| {
                 page.rows().flat_map(|row| row.live()).for_each(|(_, slot)| each(slot));
             });
         }
@@ -234,37 +256,43 @@ impl Index {
         self.bytes.fetch_add((more as u64).wrapping_sub(less as u64), Ordering::Relaxed);
     }
 
-    /// Makes room on a key's page, for a line more of what it is short of: by a page that is a little larger and without
-    /// the lines of removed keys, or by two.
+    /// Makes room on a key's page for a line more of what it is short of.
     fn grow(&self, key: Key, short: Lines, guard: &Guard) {
-        let region = self.region(key);
-        let page = region.load(key.path(), guard);
-        let needs = page.needs(|_| true);
-        let wanted = Lines { mains: needs.mains + short.mains, mores: needs.mores + short.mores };
+        self.remake(self.region(key), key.path(), short, guard);
+    }
+
+    /// Puts in the place of a page one with lines as it needs them and `more`, and without those of removed keys; or
+    /// two, if that is more than a page may have.
+    fn remake(&self, region: &EpochTable<Page>, path: u64, more: Lines, guard: &Guard) {
+        let page = region.load(path, guard);
+        let needs = page.needs();
+        let wanted = Lines { mains: needs.mains + more.mains, mores: needs.mores + more.mores };
         let places = region.heap_bytes(guard);
-        let mut grown = 0;
-        let mut made = |page: Page| {
-            grown += Page::bytes_of(page.lines());
+        let mut made_bytes = 0;
+        let mut made = |depth, needs, belongs: &dyn Fn(Key) -> bool| {
+            let page = page.rebuilt(depth, self.allocated(needs), belongs);
+            made_bytes += Page::bytes_of(page.lines());
             page
         };
         if wanted.mains <= MOST_ENTITIES && wanted.mores <= MOST_MORES {
-            let next = page.rebuilt(page.depth, wanted.allocated(), |_| true);
-            region.replace(key.path(), made(next), guard);
+            region.replace(path, made(page.depth, wanted, &|_| true), guard);
         } else {
-            let half = |bit: u64| {
+            let mut half = |bit: u64| {
                 let belongs = |key: Key| key.path() >> (63 - u32::from(page.depth)) & 1 == bit;
-                page.rebuilt(page.depth + 1, page.needs(belongs).allocated(), belongs)
+                made(page.depth + 1, page.needs_of(belongs), &belongs)
             };
-            region.split(key.path(), [made(half(0)), made(half(1))], guard);
+            region.split(path, [half(0), half(1)], guard);
         }
-        self.count_bytes(grown + region.heap_bytes(guard), Page::bytes_of(page.lines()) + places);
+        self.count_bytes(made_bytes + region.heap_bytes(guard), Page::bytes_of(page.lines()) + places);
     }
-}
 
-impl Lines {
-    fn allocated(self) -> Lines {
-        let size = |lines| SIZES.into_iter().find(|size| *size >= lines).unwrap_or(MOST_MORES);
-        Lines { mains: size(self.mains), mores: size(self.mores) }
+    /// The lines to allocate for a need.
+    fn allocated(&self, needs: Lines) -> Lines {
+        if self.filling.load(Ordering::Relaxed) && needs.mains > MOST_ENTITIES / 4 {
+            let mores = (needs.mores * MOST_ENTITIES).div_ceil(needs.mains).min(MOST_MORES);
+            return Lines { mains: MOST_ENTITIES, mores }.allocated();
+        }
+        needs.allocated()
     }
 }
 
@@ -283,5 +311,7 @@ impl Entity<'_> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, loom))]
+mod races;
+#[cfg(all(test, not(loom)))]
 mod tests;

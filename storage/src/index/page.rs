@@ -17,11 +17,13 @@ use crate::map::prefetch;
 #[cfg_attr(not(loom), repr(align(128)))]
 pub(super) struct Page {
     /// By line; 0: free. Nothing but whole words is ever loaded of them.
-    fingerprints: [AtomicU64; MOST_ENTITIES / 8],
+    fingerprints: [AtomicU64; MOST_ENTITIES.div_ceil(8)],
     mains: Box<[Main]>,
     mores: Box<[More]>,
     mains_used: AtomicU8,
     mores_used: AtomicU8,
+    /// Not 0 once a slot was taken out: some entities may have none.
+    thinned: AtomicU8,
     /// Hash bits all its keys share, besides those of the region.
     pub depth: u8,
 }
@@ -34,11 +36,15 @@ pub(super) struct Lines {
 }
 
 /// Fingerprints have room for so many.
-pub(super) const MOST_ENTITIES: usize = 64;
+pub(super) const MOST_ENTITIES: usize = if cfg!(loom) { 2 } else { 64 };
 /// Links are bytes.
 pub(super) const MOST_MORES: usize = 255;
-#[cfg(not(loom))]
-pub(super) const PAGE: usize = 128;
+/// Lines a page may have of a kind. With 64 bytes each these are sizes that jemalloc has, so nothing is lost to rounding.
+const SIZES: [usize; 28] = [
+    0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192,
+    224,
+];
+const PAGE: usize = 128;
 #[cfg(not(loom))]
 const _: () = assert!(size_of::<Page>() == PAGE);
 
@@ -49,6 +55,14 @@ pub(super) struct Row<'p> {
     main: usize,
 }
 
+impl Lines {
+    /// The lines to allocate for a need.
+    pub fn allocated(self) -> Lines {
+        let size = |lines| SIZES.into_iter().find(|size| *size >= lines).unwrap_or(MOST_MORES);
+        Lines { mains: size(self.mains), mores: size(self.mores) }
+    }
+}
+
 impl Page {
     pub fn new(depth: u8, lines: Lines) -> Page {
         Page {
@@ -57,6 +71,7 @@ impl Page {
             mores: (0..lines.mores).map(|_| More::default()).collect(),
             mains_used: AtomicU8::new(0),
             mores_used: AtomicU8::new(0),
+            thinned: AtomicU8::new(0),
             depth,
         }
     }
@@ -150,23 +165,79 @@ impl Page {
         lines.map(|main| Row { page: self, main })
     }
 
-    /// Lines its entities would need on another page.
-    pub fn needs(&self, belongs: impl Fn(Key) -> bool) -> Lines {
+    /// Lines its entities need on another page.
+    pub fn needs(&self) -> Lines {
+        if self.thinned.load(Relaxed) == 0 {
+            let (mains, mores) = (self.mains_used.load(Relaxed), self.mores_used.load(Relaxed));
+            return Lines { mains: mains.into(), mores: mores.into() };
+        }
+        self.needs_of(|_| true)
+    }
+
+    /// Lines that some of its entities need on another page.
+    pub fn needs_of(&self, belongs: impl Fn(Key) -> bool) -> Lines {
         let mut needs = Lines::default();
-        for row in self.rows().filter(|row| row.is_live() && belongs(row.key())) {
+        for row in self.live_rows().filter(|row| belongs(row.key())) {
             needs.mains += 1;
             needs.mores += row.lines().count() - 1;
         }
         needs
     }
 
+    /// Its entities that have a slot.
+    fn live_rows(&self) -> impl Iterator<Item = Row<'_>> {
+        let all = self.thinned.load(Relaxed) == 0;
+        self.rows().filter(move |row| all || row.is_live())
+    }
+
     /// A page with those of its entities that belong on it, which must have room there.
     pub fn rebuilt(&self, depth: u8, lines: Lines, belongs: impl Fn(Key) -> bool) -> Page {
         let page = Page::new(depth, lines);
-        for row in self.rows().filter(|row| row.is_live() && belongs(row.key())) {
-            page.copy(row);
-        }
+        self.live_rows().filter(|row| belongs(row.key())).for_each(|row| page.copy(row));
         page
+    }
+
+    /// Appends fingerprints and used lines, as they are stored. Nobody changes the page.
+    pub fn append_image(&self, image: &mut Vec<u8>) {
+        let Lines { mains, mores } = self.needs();
+        let fingerprints = self.fingerprints[..mains.div_ceil(8)].iter();
+        let mains = self.mains[..mains].iter().flat_map(Main::words);
+        let mores = self.mores[..mores].iter().flat_map(More::words);
+        for word in fingerprints.chain(mains).chain(mores) {
+            image.extend_from_slice(&word.load(Relaxed).to_le_bytes());
+        }
+    }
+
+    /// A page of what was stored, which has the bytes for so many lines, and its number of slots. Slots that are not alive
+    /// are left out. Nothing if the lines are not linked as those of a page are.
+    pub fn of_image(
+        image: &[u8],
+        depth: u8,
+        lines: Lines,
+        is_alive: impl Fn(Slot) -> bool,
+    ) -> Option<(Page, u64)> {
+        let mut page = Page::new(depth, lines.allocated());
+        (page.mains_used, page.mores_used) =
+            (AtomicU8::new(lines.mains as u8), AtomicU8::new(lines.mores as u8));
+        let (mains, mores) = (&page.mains[..lines.mains], &page.mores[..lines.mores]);
+        let fingerprints = page.fingerprints[..lines.mains.div_ceil(8)].iter();
+        let words =
+            fingerprints.chain(mains.iter().flat_map(Main::words)).chain(mores.iter().flat_map(More::words));
+        for (word, bytes) in words.zip(image.chunks_exact(8)) {
+            word.store(u64::from_le_bytes(bytes.try_into().expect("eight bytes")), Relaxed);
+        }
+        let (mut alive, mut dead) = (0, 0);
+        let numbered = mores.iter().enumerate().map(|(at, more)| (at + 1, more.line()));
+        for (next, line) in mains.iter().map(|main| (0, main.line())).chain(numbered) {
+            // Links lead onwards, so that they end.
+            if line.link().is_some_and(|link| link < next || link >= lines.mores) {
+                return None;
+            }
+            let (alive_here, dead_here) = line.retain(&is_alive);
+            (alive, dead) = (alive + alive_here as u64, dead + dead_here);
+        }
+        page.thinned.store(u8::from(dead > 0), Relaxed);
+        Some((page, alive))
     }
 
     /// Adds an entity of another page; nobody sees this one yet.
@@ -224,6 +295,7 @@ impl<'p> Row<'p> {
         let slot = slot.filter(|slot| slot.load(Relaxed) == old.0);
         if let Some(slot) = slot {
             slot.store(Slot::NONE.0, Release);
+            self.page.thinned.store(1, Relaxed);
         }
         slot.is_some()
     }

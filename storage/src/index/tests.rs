@@ -26,9 +26,13 @@ fn many_steps_agree_with_a_map() {
     let (index, guard) = (Index::new(), &crossbeam_epoch::pin());
     let views: Vec<u16> = (0..40).map(|view| view * 1601).collect();
     let mut map = HashMap::new();
+    let trimmed_at = 300_000;
     let mut state = 88_172_645_463_325_252_u64;
     for step in 1..600_000 {
         let dice = random(&mut state);
+        if step == trimmed_at {
+            index.trim();
+        }
         // Most entities have few views, some have many.
         let (n, view) =
             (dice % 6000, views[(dice >> 20) as usize % if dice.is_multiple_of(60) { 40 } else { 3 }]);
@@ -98,6 +102,7 @@ fn coarse_times_are_in_order_and_say_so_only_when_they_know() {
 /// Bytes per key at many numbers of entities with so many views each: average and worst.
 fn bytes_per_key(views: u16) -> (f64, f64) {
     let (index, mut guard) = (Index::new(), crossbeam_epoch::pin());
+    index.trim();
     let numbers: Vec<_> = (0..views).map(|view| index.add_view(view, &guard).expect("room")).collect();
     let (mut wanted, mut sum, mut count, mut worst) = (1000, 0.0, 0.0, 0.0_f64);
     for n in 0..300_000 {

@@ -4,26 +4,40 @@
 //! A commit that was not synced may be missing after a power loss, wholly or in part, and a later one may be there all
 //! the same: that ends the log, and the topics are read again from there. What was synced must be there. Which frames
 //! were synced is known from the MANIFEST and from every frame, which names the last one synced before it.
+//!
+//! The index comes from the newest checkpoint of it that is of use, and from the records of segments that are not wholly
+//! covered by that; see `index_file` for why this gives what the writer had.
 
+mod files;
 mod scan;
+mod unsure;
 
-use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use crate::error::OpenError;
 use crate::index::{Index, Logged};
+use crate::index_file::{self, Loaded};
 use crate::log::footer::{self, Entry, Footer};
 use crate::log::frame::{self, Position};
 use crate::log::segment::{self, FRAMES_AT, Segment, Segments};
 use crate::manifest::Manifest;
+use crate::planted;
 use crate::shard::{Last, entity_hash};
+use crate::types::OpenReport;
 use crate::write::Active;
+use unsure::Unsure;
 
 /// What the log says.
 #[derive(Debug)]
 pub(crate) struct Recovered {
     index: Index,
+    /// The index has the records of frames up to this one.
+    covered: u64,
+    report: OpenReport,
+    /// Index checkpoints that are of no use.
+    useless: Vec<u32>,
     segments: Vec<Arc<Segment>>,
     last: Last,
     /// The last segment of the log.
@@ -36,6 +50,7 @@ pub(crate) struct Recovered {
     remove: Vec<u32>,
     /// The active segment has other bytes than zeros after its last frame, or is too short.
     unclean: bool,
+    unsure: Unsure,
     stored_topics: usize,
 }
 
@@ -46,93 +61,81 @@ pub(crate) struct Repaired {
     pub segments: Segments,
     pub active: Option<Active>,
     pub last: Last,
+    pub report: OpenReport,
 }
 
 /// Reads the log; changes nothing. `stored_topics` is how many topics the MANIFEST had before this opening.
 pub(crate) fn read(dir: &Path, manifest: &Manifest, stored_topics: usize) -> Result<Recovered, OpenError> {
-    let last =
-        Last { sequence: 0, sum: 0, segment: 0, positions: vec![Position::NONE; manifest.topics.len()] };
-    let mut recovered = Recovered {
-        index: Index::new(),
-        segments: Vec::new(),
-        last,
-        active: None,
-        by_footer: false,
-        footers: Vec::new(),
-        remove: unnamed(dir, manifest)?,
-        unclean: false,
-        stored_topics,
-    };
+    let remove = files::unnamed(dir, manifest)?;
     let named = manifest.segments();
-    let segments = named.map(|number| open(dir, manifest, number)).collect::<Result<Vec<_>, _>>()?;
-    check_lengths(&segments)?;
-    let mut taken = 0;
-    while taken < segments.len() && recovered.take(segments[taken].clone(), manifest)? {
-        taken += 1;
-    }
-    let rest = &segments[taken..];
-    recovered.end(manifest, rest)?;
+    let list = named.map(|number| files::open(dir, manifest, number)).collect::<Result<Vec<_>, _>>()?;
+    files::check_lengths(&list)?;
+    let (segments, mut ignored, mut useless) = (Segments::new(list), Vec::new(), Vec::new());
+    let mut checkpoints = index_file::numbers(dir);
+    let mut recovered = loop {
+        let number = checkpoints.pop();
+        let shard = manifest.shard.into_bytes();
+        let loaded = match number.map(|number| index_file::load(dir, number, shard, &segments)) {
+            Some(Err(why)) => {
+                ignored.push(why);
+                useless.extend(number);
+                continue;
+            }
+            loaded => loaded.and_then(Result::ok),
+        };
+        let ends_at = loaded.as_ref().map_or(0, |loaded| loaded.ends_at);
+        let recovered = Recovered::read(manifest, &segments.list, loaded, stored_topics)?;
+        if ends_at <= recovered.last.sequence {
+            break recovered;
+        }
+        let (path, last) = (index_file::path(dir, number.unwrap_or_default()), recovered.last.sequence);
+        ignored.push(format!("{}: it has frames up to {ends_at}, the log up to {last}", path.display()));
+        useless.extend(number);
+    };
+    (recovered.report.ignored, recovered.useless) = (ignored, useless);
+    recovered.remove.extend(remove);
     // Zeros in the place of what cannot be read must not pass for the end of the log.
-    if let Some(segment) = segments.iter().find(|segment| segment.map.is_damaged()) {
+    if let Some(segment) = segments.unreadable() {
         return Err(OpenError::corrupt(&segment.path, 0, segment::UNREADABLE));
     }
-    recovered.remove.extend(rest.iter().map(|segment| segment.number));
     Ok(recovered)
 }
 
-/// Opens a segment the MANIFEST names, and checks that it is that one.
-fn open(dir: &Path, manifest: &Manifest, number: u32) -> Result<Arc<Segment>, OpenError> {
-    let path = segment::path(dir, number);
-    if !path.exists() {
-        let (first, last) = (manifest.first_segment, manifest.last_segment);
-        let detail = format!("the file is missing; the MANIFEST names segments {first} to {last}");
-        return Err(OpenError::corrupt(&path, 0, detail));
-    }
-    let segment = Segment::open(&path, true)?;
-    if segment.shard != manifest.shard.into_bytes() {
-        let id = uuid::Uuid::from_bytes(segment.shard);
-        let detail = format!("it belongs to shard {}, not to {}", id.simple(), manifest.shard.simple());
-        return Err(OpenError::corrupt(&path, 0, detail));
-    }
-    if segment.number != number {
-        let detail = format!("it is segment {} under another name: files were swapped", segment.number);
-        return Err(OpenError::corrupt(&path, 0, detail));
-    }
-    if segment.map.len() > segment.capacity() {
-        let detail = format!("the file goes on after its {} bytes: it was extended", segment.capacity());
-        return Err(OpenError::corrupt(&path, segment.capacity(), detail));
-    }
-    Ok(Arc::new(segment))
-}
-
-/// Only the last segment that was begun, and one made ahead after it, may be short: they were not synced as a whole.
-fn check_lengths(segments: &[Arc<Segment>]) -> Result<(), OpenError> {
-    let begun = segments.iter().rposition(|segment| !segment.header.is_unused()).unwrap_or(0);
-    let short = segments[..begun].iter().find(|segment| segment.map.len() < segment.capacity());
-    let Some(segment) = short else { return Ok(()) };
-    let (bytes, capacity) = (segment.map.len(), segment.capacity());
-    let detail = format!("the file ends here instead of at byte {capacity}: it was truncated");
-    Err(OpenError::corrupt(&segment.path, bytes, detail))
-}
-
-/// Segment files the MANIFEST does not name. Older ones have left. Newer ones were begun when a crash came, and
-/// have no frame; one that has says that the MANIFEST is not the newest.
-fn unnamed(dir: &Path, manifest: &Manifest) -> Result<Vec<u32>, OpenError> {
-    let mut numbers = segment::numbers(dir).map_err(OpenError::io(dir))?;
-    let named: HashSet<u32> = manifest.segments().collect();
-    numbers.retain(|number| !named.contains(number));
-    let newest = manifest.last_segment.max(manifest.discarded_segment);
-    for number in numbers.iter().filter(|number| **number > newest) {
-        let path = segment::path(dir, *number);
-        if scan::has_frame(&path) {
-            let detail = format!("the MANIFEST ends at segment {}: it is an old copy", manifest.last_segment);
-            return Err(OpenError::corrupt(&path, FRAMES_AT, detail));
-        }
-    }
-    Ok(numbers)
-}
-
 impl Recovered {
+    /// Reads the segments as far as the log goes, on top of an index that was loaded.
+    fn read(
+        manifest: &Manifest,
+        segments: &[Arc<Segment>],
+        loaded: Option<Loaded>,
+        stored_topics: usize,
+    ) -> Result<Recovered, OpenError> {
+        let covered = loaded.as_ref().map_or(0, |loaded| loaded.sequence);
+        let positions = vec![Position::NONE; manifest.topics.len()];
+        let mut recovered = Recovered {
+            index: loaded.map_or_else(Index::new, |loaded| loaded.index),
+            covered,
+            report: OpenReport { checkpoint_sequence: covered, ..OpenReport::default() },
+            useless: Vec::new(),
+            segments: Vec::new(),
+            last: Last { sequence: 0, sum: 0, segment: 0, positions },
+            active: None,
+            by_footer: false,
+            footers: Vec::new(),
+            remove: Vec::new(),
+            unclean: false,
+            unsure: Unsure::new(manifest.durable_sequence),
+            stored_topics,
+        };
+        let mut taken = 0;
+        while taken < segments.len() && recovered.take(segments[taken].clone(), manifest)? {
+            taken += 1;
+        }
+        let rest = &segments[taken..];
+        recovered.end(manifest, rest)?;
+        recovered.remove.extend(rest.iter().map(|segment| segment.number));
+        Ok(recovered)
+    }
+
     /// Takes a segment's frames; whether the log goes on after it.
     fn take(&mut self, segment: Arc<Segment>, manifest: &Manifest) -> Result<bool, OpenError> {
         let first = self.segments.is_empty();
@@ -172,15 +175,20 @@ impl Recovered {
         Ok(true)
     }
 
-    /// Takes what a footer says: all of the segment was synced, so the footer speaks for the frames. Does nothing if its
-    /// entries do not verify.
+    /// Takes what a footer says: all of the segment was synced, so the footer speaks for the frames. Its entries are not
+    /// read if the index has them. Does nothing if they do not verify.
     fn take_footer(&mut self, segment: &Arc<Segment>, footer: &Footer<'_>) -> Result<bool, OpenError> {
-        let Some(entries) = footer.entries() else { return Ok(false) };
+        let is_covered = footer.summary.last_sequence <= self.covered;
+        let entries = if is_covered { None } else { footer.entries() };
+        if entries.is_none() && !is_covered {
+            return Ok(false);
+        }
         self.check_topics(segment, footer.summary.frames_end, footer.positions().len())?;
         segment.note_expiry(footer.summary.max_expiry_ms);
         segment.note_base(footer.summary.base_ms);
+        segment.records.store(footer.len() as u32, Ordering::Relaxed);
         segment.map.advise_random();
-        self.replay(segment, entries)?;
+        self.replay(segment, entries.into_iter().flatten())?;
         copy_positions(footer.positions(), &mut self.last.positions);
         (self.last.sequence, self.last.sum) = (footer.summary.last_sequence, footer.summary.last_sum);
         self.last.segment = segment.number;
@@ -196,6 +204,7 @@ impl Recovered {
         while let Ok(frame) = scan::next(&segment, active.tail, &self.last) {
             self.check_topics(&segment, frame.at, usize::from(frame.header.topic_count))?;
             segment.note_base(frame::base_ms(frame.positions()));
+            self.unsure.note(&segment, &frame);
             for record in frame.records() {
                 let record = record.map_err(|at| {
                     OpenError::corrupt(&segment.path, at, "a record that is not whole in a frame that is")
@@ -209,17 +218,21 @@ impl Recovered {
             self.last.segment = segment.number;
             active.tail = frame.end();
         }
-        self.replay(&segment, active.entries.iter().copied())?;
+        segment.records.store(active.entries.len() as u32, Ordering::Relaxed);
+        if self.last.sequence > self.covered {
+            self.replay(&segment, active.entries.iter().copied())?;
+        }
         active.positions.clone_from(&self.last.positions);
         self.active = Some(active);
         Ok(())
     }
 
     /// Applies a segment's records to the index, as the writer did.
-    fn replay(&self, segment: &Segment, entries: impl Iterator<Item = Entry>) -> Result<(), OpenError> {
+    fn replay(&mut self, segment: &Segment, entries: impl Iterator<Item = Entry>) -> Result<(), OpenError> {
         let (index, guard) = (&self.index, &crossbeam_epoch::pin());
-        let mut too_many = false;
+        let (mut too_many, replayed) = (false, &mut self.report.replayed);
         let logged = entries.map_while(|entry| {
+            *replayed += 1;
             let view = index.view(entry.view, guard).or_else(|| index.add_view(entry.view, guard));
             too_many = view.is_none();
             let slot = segment.slot(entry.at(), entry.event_time_ms, entry.is_late());
@@ -259,8 +272,7 @@ impl Recovered {
     fn end(&mut self, manifest: &Manifest, rest: &[Arc<Segment>]) -> Result<(), OpenError> {
         if let Some(active) = self.active.as_mut().filter(|_| self.by_footer) {
             // Frames will be written where its footer is.
-            let footer = Footer::of(&active.segment);
-            active.entries = footer.and_then(|footer| footer.entries()).into_iter().flatten().collect();
+            active.entries = scan::entries(&active.segment, active.tail);
         }
         let Some(active) = &self.active else { return Ok(()) };
         let mut hidden = scan::later(&active.segment, active.tail, self.last.sequence);
@@ -311,6 +323,7 @@ impl Recovered {
             self.clear_tail()?;
         }
         // What was read may be in the page cache only; it is called durable from here on.
+        self.unsure.write_again()?;
         for segment in &self.segments {
             segment.sync().map_err(OpenError::io(&segment.path))?;
         }
@@ -320,16 +333,20 @@ impl Recovered {
             manifest.discarded_segment = manifest.last_segment;
             manifest.last_segment = end;
             // Their numbers are used again.
-            manifest.removed.retain(|hole| hole.to <= end);
+            manifest.removed.retain(|hole| hole.to <= end || planted::keeps_holes());
             manifest.store(dir).map_err(OpenError::io(dir))?;
         }
-        for number in self.remove {
-            let path = segment::path(dir, number);
+        let segments = self.remove.into_iter().map(|number| segment::path(dir, number));
+        // A checkpoint that is ahead of the log must be gone before the log gets there.
+        let checkpoints = self.useless.into_iter().map(|number| index_file::path(dir, number));
+        for path in segments.chain(checkpoints) {
             std::fs::remove_file(&path).map_err(OpenError::io(&path))?;
         }
         let segments = Segments::new(self.segments);
+        self.index.trim();
         segments.count_live(&self.index);
-        Ok(Repaired { index: self.index, segments, active: self.active, last: self.last })
+        let (index, report) = (self.index, self.report);
+        Ok(Repaired { index, segments, active: self.active, last: self.last, report })
     }
 
     /// Zeros after the last frame, so that nothing old is ever taken for a part of what is written there next.
@@ -338,7 +355,8 @@ impl Recovered {
         let path = active.segment.path.clone();
         active.segment.clear_from(active.tail).map_err(OpenError::io(&path))?;
         let whole = Segment::open(&path, true)?;
-        whole.note_expiry(active.segment.max_expiry_ms.load(std::sync::atomic::Ordering::Relaxed));
+        whole.note_expiry(active.segment.max_expiry_ms.load(Ordering::Relaxed));
+        whole.records.store(active.segment.records.load(Ordering::Relaxed), Ordering::Relaxed);
         active.segment.base_ms().inspect(|base_ms| whole.note_base(*base_ms));
         active.segment = Arc::new(whole);
         *self.segments.last_mut().expect("it is the last one") = active.segment.clone();

@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
+use crate::log::footer::Entry;
 use crate::log::frame::{Frame, MAGIC};
 use crate::log::segment::{FRAMES_AT, Segment};
-use crate::shard::Last;
+use crate::shard::{Last, entity_hash};
 
 /// The frame at a byte if it is whole and follows the one before; else why not.
 pub(super) fn next<'m>(segment: &'m Segment, at: u64, last: &Last) -> Result<Frame<'m>, &'static str> {
@@ -13,6 +14,21 @@ pub(super) fn next<'m>(segment: &'m Segment, at: u64, last: &Last) -> Result<Fra
         return Err("the frame does not follow the one before it");
     }
     Ok(frame)
+}
+
+/// What the footer of a segment says of its records, from the frames up to a byte, which are whole.
+pub(super) fn entries(segment: &Segment, end: u64) -> Vec<Entry> {
+    let (mut entries, mut at) = (Vec::new(), FRAMES_AT);
+    while let Some(frame) = Frame::at(segment, at).ok().filter(|_| at < end) {
+        let records = frame.records().flatten();
+        entries.extend(
+            records.map(|record| {
+                Entry::new(entity_hash(&segment.shard, record.entity), &record.header, record.at)
+            }),
+        );
+        at = frame.end();
+    }
+    entries
 }
 
 /// Whole frames behind the end of the log.

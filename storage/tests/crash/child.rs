@@ -27,6 +27,8 @@ pub enum Said {
     Committed(usize),
     /// These offsets were published as durable, -1 for none.
     Durable(Vec<i64>),
+    /// It opens the shard, perhaps once more.
+    Opens,
     /// There is no room; it tries again.
     Waits,
     /// The shard stopped, or was refused: why.
@@ -60,6 +62,7 @@ pub fn understand(line: &str) -> Option<Said> {
             let offsets: Result<Vec<i64>, _> = rest.split(' ').map(str::parse).collect();
             offsets.ok().filter(|offsets| offsets.len() == TOPICS.len()).map(Said::Durable)
         }
+        "opens" => Some(Said::Opens),
         "waits" => Some(Said::Waits),
         "stopped" => Some(Said::Stopped(rest.to_owned())),
         "serves" => Some(Said::Serves(Ok(()))),
@@ -98,16 +101,23 @@ fn a_child_tells_its_story() {
         // This one may be the one that is made to fail.
         let _ = std::fs::File::open("/dev/null");
     }
-    if let Err(why) = tell(&story, Path::new(&dir)) {
-        say(format_args!("stopped {why}"));
+    // A shard that stopped is opened again, and all is told once more.
+    for time in 0..3 {
+        match tell(&story, Path::new(&dir), time > 0) {
+            Ok(true) => return say(format_args!("ended")),
+            Ok(false) => {}
+            Err(why) => say(format_args!("stopped {why}")),
+        }
     }
 }
 
-fn tell(story: &Story, dir: &Path) -> Result<(), String> {
+/// Whether the story was told to its end; an error if the shard was refused.
+fn tell(story: &Story, dir: &Path, again: bool) -> Result<bool, String> {
     let interval_ms = if story.grouped() { 1 } else { u64::MAX >> 1 };
     let policy = SyncPolicy { interval_ms, bytes: u64::MAX };
     let group = SyncGroup::spawn("crash sync", policy).map_err(|error| error.to_string())?;
     let open = || {
+        say(format_args!("opens"));
         let opened = forebay_storage::open(dir, &identity(), &store::options(), &group);
         opened.map_err(|error| format!("refused: {error}"))
     };
@@ -129,8 +139,9 @@ fn tell(story: &Story, dir: &Path) -> Result<(), String> {
         // Also after a failure: what is published then must be true.
         say_durable(&shard.1, &mut durable);
         if let Err(error) = fed {
-            stopped(shard, &error, &Fate { least: committed, most: committed, ..story.fate_at(at) }, story);
-            return Ok(());
+            let most = if again { story.states.len() - 1 } else { committed };
+            stopped(shard, &error, &Fate { least: committed, most, ..story.fate_at(at) }, story);
+            return Ok(false);
         }
         if matches!(step, Step::Commit) {
             committed += 1;
@@ -139,8 +150,7 @@ fn tell(story: &Story, dir: &Path) -> Result<(), String> {
     }
     shard.0.close().map_err(|error| error.to_string())?;
     say_durable(&shard.1, &mut durable);
-    say(format_args!("ended"));
-    Ok(())
+    Ok(true)
 }
 
 /// What has no room is done again.

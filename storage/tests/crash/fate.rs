@@ -47,7 +47,10 @@ impl Fate {
                     fate.gone_ms = fate.gone_ms.max(story.gone_ms[*step]);
                 }
                 Said::Committed(commits) if cut == Cut::Kill => fate.least = fate.least.max(*commits),
-                Said::Durable(offsets) => fate.durable.clone_from(offsets),
+                Said::Durable(offsets) => {
+                    fate.durable.resize(offsets.len(), -1);
+                    fate.durable.iter_mut().zip(offsets).for_each(|(most, now)| *most = (*most).max(*now));
+                }
                 _ => {}
             }
         }

@@ -165,6 +165,15 @@ impl Files {
         Begun(self.file(path).map_or(0, |file| file.since.len()))
     }
 
+    /// A sync that failed: what it should have made last is in the page cache still, but the kernel takes it for written,
+    /// and no later sync brings it to the disk.
+    pub fn fail(&mut self, call: &Call, Begun(begun): Begun) {
+        let Call::Sync(path) = call else { return };
+        if let Some(file) = self.file(path) {
+            file.since.drain(..begun.min(file.since.len()));
+        }
+    }
+
     fn sync(&mut self, path: &Path, Begun(begun): Begun) {
         if let Some(namings) = self.namings.get_mut(path) {
             namings.drain(..begun.min(namings.len())).for_each(|naming| naming.apply(&mut self.synced_names));

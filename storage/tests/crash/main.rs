@@ -28,6 +28,8 @@ mod full;
 mod judge;
 mod killed;
 mod mounted;
+#[cfg(feature = "planted-bugs")]
+mod planted;
 mod power;
 mod story;
 mod strace;

@@ -57,6 +57,8 @@ pub enum Event {
         name: String,
         nth: u32,
         failed: bool,
+        /// Not by the system, but because the test wanted it.
+        injected: bool,
     },
     Said(Said),
 }
@@ -117,7 +119,8 @@ impl Parser<'_> {
     fn line(&mut self, line: &str) {
         let (thread, rest) = line.split_once(' ').expect("a thread's number");
         let rest = rest.trim_start();
-        if rest.starts_with("+++") || rest.starts_with("---") {
+        let over = ["+++", "---", "???"].iter().any(|mark| rest.starts_with(mark));
+        if over || rest.contains("<detached ...>") {
             return;
         }
         if let Some(begun) = rest.strip_suffix(" <unfinished ...>") {
@@ -150,8 +153,9 @@ impl Parser<'_> {
             return;
         }
         let failed = result.starts_with('-');
+        let injected = result.ends_with("(INJECTED)");
         if let Some(call) = self.understand(name, &arguments, result) {
-            self.events.push(Event::Called { call, begun, name: name.to_owned(), nth, failed });
+            self.events.push(Event::Called { call, begun, name: name.to_owned(), nth, failed, injected });
         }
     }
 

@@ -180,8 +180,10 @@ impl Walk<'_> {
     }
 
     fn end(&mut self) {
-        if let Event::Called { call, failed: false, .. } = &self.told.events[self.at] {
-            self.files.apply(call, self.begun[self.at]);
+        match &self.told.events[self.at] {
+            Event::Called { call, failed: false, .. } => self.files.apply(call, self.begun[self.at]),
+            Event::Called { call, injected: true, .. } => self.files.fail(call, self.begun[self.at]),
+            _ => {}
         }
         self.at += 1;
     }

@@ -11,4 +11,6 @@ mod model;
 mod planted;
 mod promises;
 mod random;
+mod saved_index;
 mod store;
+mod thinning;

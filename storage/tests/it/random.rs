@@ -85,8 +85,8 @@ struct Run {
     pending: Model,
     /// How many of `committed` a power loss must leave.
     synced: usize,
-    /// The newest segment at the last sync, and its written bytes.
-    synced_bytes: (usize, usize),
+    /// Segments, and written bytes of the newest, at each of `committed`.
+    ends: Vec<(usize, usize)>,
     clock: i64,
 }
 
@@ -100,7 +100,7 @@ impl Run {
             committed: vec![Model::default()],
             pending: Model::default(),
             synced: 0,
-            synced_bytes: (0, 0),
+            ends: vec![(0, 0)],
             clock: 1000,
         };
         run.open();
@@ -112,7 +112,8 @@ impl Run {
     }
 
     fn open(&mut self) {
-        let options = Options { codec_samples: 4, ..options() };
+        // The index is saved now and then, on another thread, which syncs what it needs.
+        let options = Options { codec_samples: 4, checkpoint_bytes: 5000, ..options() };
         let opened = open(&self.dir(), &identity(), &options, &no_sync());
         self.store = Some(opened.unwrap_or_else(|error| panic!("{error}")));
     }
@@ -211,14 +212,27 @@ impl Run {
     fn committed_now(&mut self) {
         if self.committed.last() != Some(&self.pending) {
             self.committed.push(self.pending.clone());
+            self.ends.push(self.end());
         }
+    }
+
+    fn end(&self) -> (usize, usize) {
+        let used = |path: &PathBuf| used(&std::fs::read(path).expect("a segment"));
+        // The next segment may have been made ahead: it has a header.
+        let written =
+            segments(&self.dir()).iter().map(used).take_while(|used| *used > 168).collect::<Vec<_>>();
+        (written.len(), written.last().copied().unwrap_or(0))
     }
 
     fn all_is_synced(&mut self) {
         self.synced = self.committed.len() - 1;
-        let segments = segments(&self.dir());
-        let used = segments.last().map_or(0, |newest| used(&std::fs::read(newest).expect("a segment")));
-        self.synced_bytes = (segments.len(), used);
+    }
+
+    /// The last of `committed` whose positions are these.
+    fn last_with(&self, position: impl Fn(u16) -> Option<i64>) -> Option<usize> {
+        let known = |model: &Model, topic| model.positions.get(&topic).copied().unwrap_or(-1);
+        let same = |topic, model| known(model, topic) == position(topic).unwrap_or(-1);
+        self.committed.iter().rposition(|model| (0..TOPICS.len() as u16).all(|topic| same(topic, model)))
     }
 
     /// Copies the files and spoils a segment from some byte on that was not synced. What comes back must be a whole
@@ -226,25 +240,25 @@ impl Run {
     fn power_loss(&mut self, lost: u64, garbage: bool) {
         let from = self.dir();
         self.generation += 1;
-        // Other threads may still be making or unlinking files.
-        self.store = None;
+        // Other threads may still be making or unlinking files, and syncing.
+        let (writer, reader) = self.store.take().expect("open");
+        drop(writer);
         copy(&from, &self.dir());
+        let durable =
+            self.last_with(|topic| crate::store::durable(&reader, topic)).expect("one of the commits");
+        self.synced = self.synced.max(durable);
         let segments = segments(&self.dir());
-        let (first, synced) = (self.synced_bytes.0.max(1), self.synced_bytes.1.max(128));
+        let (first, synced) = (self.ends[self.synced].0.max(1), self.ends[self.synced].1.max(128));
         if segments.len() >= first {
             let at = first - 1 + lost as usize % (segments.len() - first + 1);
             spoil(&segments[at], lost / 7, if at == first - 1 { synced } else { 128 }, garbage);
         }
         self.open();
         let reader = &self.store.as_ref().expect("open").1;
-        let position = |topic| applied(reader, topic).unwrap_or(-1);
-        let same = |model: &Model| {
-            (0..TOPICS.len() as u16)
-                .all(|topic| model.positions.get(&topic).copied().unwrap_or(-1) == position(topic))
-        };
-        let at = self.committed.iter().rposition(same).expect("a prefix of the commits");
+        let at = self.last_with(|topic| applied(reader, topic)).expect("a prefix of the commits");
         assert!(at >= self.synced, "commit {} was synced, the log ends at {at}", self.synced);
         self.committed.truncate(at + 1);
+        self.ends.truncate(at + 1);
         self.pending = self.committed[at].clone();
         self.all_is_synced();
         self.compare();
@@ -270,12 +284,12 @@ fn payload(clock: i64, next: i64, size: usize) -> Vec<u8> {
 }
 
 /// Written bytes, with a few more, since a frame may end in zeros.
-fn used(bytes: &[u8]) -> usize {
+pub fn used(bytes: &[u8]) -> usize {
     bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 40).min(bytes.len())
 }
 
 /// Overwrites a part of a file's written bytes with zeros or with something else.
-fn spoil(path: &std::path::Path, lost: u64, from: usize, garbage: bool) {
+pub fn spoil(path: &std::path::Path, lost: u64, from: usize, garbage: bool) {
     let mut bytes = std::fs::read(path).expect("a segment");
     let written = used(&bytes).saturating_sub(from);
     if written > 0 {

@@ -98,9 +98,15 @@ fn policy(view: u16) -> ViewPolicy {
     }
 }
 
-/// Segments of 64 KiB, so that tests see many.
+/// Segments of 64 KiB, so that tests see many; the index is saved at a close only.
 pub fn options() -> Options {
-    Options { segment_bytes: 64 << 10, allowed_lateness_ms: 1000, codec_samples: 0, ..Options::default() }
+    Options {
+        segment_bytes: 64 << 10,
+        allowed_lateness_ms: 1000,
+        codec_samples: 0,
+        checkpoint_bytes: u64::MAX,
+        ..Options::default()
+    }
 }
 
 /// A group that syncs only when asked.
@@ -154,6 +160,15 @@ pub fn files(dir: &Path) -> Vec<String> {
 }
 
 /// Segment files that were begun; one may be there that is made ahead and has nothing.
+/// Paths of all files, from the directory on.
+pub fn files_below(dir: &Path) -> Vec<String> {
+    let below = |name: String| match dir.join(&name).is_dir() {
+        true => files_below(&dir.join(&name)).into_iter().map(|file| format!("{name}/{file}")).collect(),
+        false => vec![name],
+    };
+    files(dir).into_iter().flat_map(below).collect()
+}
+
 pub fn segments(dir: &Path) -> Vec<PathBuf> {
     let begun = |path: &PathBuf| {
         let bytes = std::fs::read(path).unwrap_or_default();

@@ -157,7 +157,8 @@ impl Reads for OurReads {
         let (pinned, mut found, mut failed) = (pin(reader, *blocking), 0, None);
         text.clear();
         pinned.latest_many(entity, views, &mut |_, version| {
-            let read = version.and_then(|version| version.map(|version| version.payload_into(text)).transpose());
+            let read =
+                version.and_then(|version| version.map(|version| version.payload_into(text)).transpose());
             match read {
                 Ok(read) => found += usize::from(read.is_some()),
                 Err(error) => failed = Some(error),

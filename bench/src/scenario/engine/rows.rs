@@ -23,12 +23,7 @@ const fn against(
     Wanted { against: Some(other), ..wanted(figure, name, unit, goal) }
 }
 
-const fn wanted(
-    figure: &'static str,
-    name: &'static str,
-    unit: &'static str,
-    goal: &'static str,
-) -> Wanted {
+const fn wanted(figure: &'static str, name: &'static str, unit: &'static str, goal: &'static str) -> Wanted {
     Wanted { figure, name, unit, goal, against: None }
 }
 
@@ -83,8 +78,7 @@ pub fn rows(names: &[&'static str], rounds: &[Vec<Figures>]) -> Vec<Row> {
         let ours = of(0);
         let stores = (1..names.len()).map(|side| (names[side], of(side)));
         let others = wanted.against.map(|other| (other, sample(0, &format!("{}@{other}", wanted.figure))));
-        let peers: Vec<_> =
-            stores.chain(others).filter(|(_, samples)| samples.len() == ours.len()).collect();
+        let peers: Vec<_> = stores.chain(others).filter(|(_, samples)| samples.len() == ours.len()).collect();
         if ours.is_empty() {
             continue;
         }
