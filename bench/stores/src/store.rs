@@ -79,14 +79,11 @@ pub trait Store: Sized {
     /// How often it is to see the warm-up's keys until it has learned what it learns.
     const WARM_UPS: u64 = 1;
 
-    /// It knows how many keys it has.
-    const COUNTS_KEYS: bool = false;
+    /// What only Forebay does is asked of it too.
+    const OURS: bool = false;
 
     /// It can be told what has expired.
     const EXPIRES: bool = true;
-
-    /// Expiry goes in steps short enough to look at what reads feel of it.
-    const EXPIRES_IN_STEPS: bool = false;
 
     /// Opens or begins one.
     ///

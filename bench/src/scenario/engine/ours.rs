@@ -6,12 +6,14 @@ use std::time::Duration;
 use forebay_bench_stores::data::TTL_MS;
 use forebay_bench_stores::{Background, Point, Purpose, Reads, Setup, Sizes, Store};
 use forebay_storage::{
-    Kind, Options, Pinned, Put, ShardIdentity, ShardReader, ShardWriter, SyncGroup, SyncPolicy, TopicIndex, TopicLog,
-    ViewPolicy, open,
+    DiskBudget, Kind, Options, Pinned, Put, ShardIdentity, ShardReader, ShardWriter, SyncGroup, SyncPolicy, TopicIndex, TopicLog,
+    ViewPolicy, WriteError, open,
 };
 
 /// Small beside the 256 MiB of a server, as the data is small beside a server's.
 const SEGMENT_BYTES: u64 = 8 << 20;
+/// Bytes that thinning may copy after a commit of 1,000.
+const THIN_BYTES: u64 = 256 << 10;
 /// Where segments are to go one by one.
 const SMALL_SEGMENT_BYTES: u64 = 1 << 20;
 
@@ -21,6 +23,8 @@ pub struct Ours {
     reader: ShardReader,
     /// Where a checkpoint goes, and what is read from the disk.
     setup: Setup,
+    /// Event time of the last data point, ms since the epoch.
+    now_ms: i64,
     _sync: SyncGroup,
 }
 
@@ -52,10 +56,17 @@ pub fn identity(purpose: Purpose) -> ShardIdentity {
 
 /// Settings of the shard.
 pub fn options(setup: &Setup) -> Options {
-    let segment_bytes = if setup.purpose == Purpose::Expiring { SMALL_SEGMENT_BYTES } else { SEGMENT_BYTES };
+    let segment_bytes = match setup.purpose {
+        Purpose::Expiring | Purpose::Tight(_) => SMALL_SEGMENT_BYTES,
+        _ => SEGMENT_BYTES,
+    };
+    let disk = match setup.purpose {
+        Purpose::Tight(bytes) => Some(DiskBudget::new(bytes / 100 * 97, bytes)),
+        _ => None,
+    };
     // A server keeps the newest data resident and reads the rest from the disk, on threads that may wait for it.
     let resident_bytes = if setup.purpose == Purpose::Cold { 0 } else { setup.cache_bytes };
-    Options { segment_bytes, resident_bytes, ..Options::default() }
+    Options { segment_bytes, resident_bytes, disk, ..Options::default() }
 }
 
 /// Syncs as a server does, every 50 ms or 8 MiB.
@@ -67,13 +78,12 @@ impl Store for Ours {
     type Reads = OurReads;
     // A view's coding is learned from its first payloads and once more from the first ten thousand.
     const WARM_UPS: u64 = 3;
-    const COUNTS_KEYS: bool = true;
-    const EXPIRES_IN_STEPS: bool = true;
+    const OURS: bool = true;
 
     fn open(setup: &Setup) -> anyhow::Result<Ours> {
         let sync = sync()?;
         let (writer, reader) = open(&setup.dir, &identity(setup.purpose), &options(setup), &sync)?;
-        Ok(Ours { writer, reader, setup: setup.clone(), _sync: sync })
+        Ok(Ours { writer, reader, setup: setup.clone(), now_ms: 0, _sync: sync })
     }
 
     fn put(&mut self, point: &Point<'_>) -> anyhow::Result<()> {
@@ -88,12 +98,22 @@ impl Store for Ours {
             offset: point.offset,
             payload: point.payload,
         };
+        self.now_ms = point.event_time_ms;
         black_box(self.writer.put(&put)?);
         Ok(())
     }
 
     fn commit(&mut self) -> anyhow::Result<()> {
-        Ok(self.writer.commit()?)
+        loop {
+            match self.writer.commit() {
+                // A server waits too, and Kafka holds what comes.
+                Err(WriteError::OverBudget { .. }) => {
+                    self.writer.thin(self.now_ms, u64::MAX)?;
+                    std::thread::sleep(Duration::from_micros(200));
+                }
+                done => return Ok(done?),
+            }
+        }
     }
 
     fn reads(&self) -> OurReads {
@@ -130,7 +150,7 @@ impl Store for Ours {
                 std::fs::remove_dir_all(&to)?;
                 Ok(true)
             }
-            Background::Thin => Ok(false),
+            Background::Thin => Ok(self.writer.thin(self.now_ms, THIN_BYTES)?.more),
         }
     }
 
