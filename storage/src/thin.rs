@@ -187,7 +187,6 @@ fn copy(
         }
     }
     report.copied_bytes += bytes;
-    cold.forget();
     Ok(done)
 }
 

@@ -11,6 +11,8 @@ pub enum Purpose {
     Latest,
     /// All versions of each key, to be read as of a time.
     History,
+    /// As it was left, to read from the disk.
+    Cold,
     /// Values that expire.
     Expiring,
     /// The latest value of each key on a disk that must not fill up beyond this many bytes.

@@ -209,20 +209,20 @@ fn paced(name: &str, seconds: f64, mut act: impl FnMut() -> anyhow::Result<()>) 
 }
 
 fn reopen<S: Store>(plan: &Plan, data: &Data) -> anyhow::Result<()> {
-    let open = |name: &str| {
+    let open = |name: &str, purpose| {
         let meter = Meter::start();
-        let store = S::open(&setup(plan, Purpose::Latest))?;
+        let store = S::open(&setup(plan, purpose))?;
         let taken = meter.taken();
         Figure::new(name, taken.seconds, 0.0).print();
         anyhow::Ok(store)
     };
-    let store = open("open_crashed_s")?;
+    let store = open("open_crashed_s", Purpose::Latest)?;
     let keys = store.sizes().keys;
     ensure!(!S::COUNTS_KEYS || keys >= plan.keys, "{keys} keys of {}", plan.keys);
     store.close()?;
-    open("open_closed_s")?.close()?;
+    open("open_closed_s", Purpose::Latest)?.close()?;
     drop_from_cache(&plan.dir);
-    let store = open("open_cold_s")?;
+    let store = open("open_cold_s", Purpose::Cold)?;
     // What opening has read.
     drop_from_cache(&plan.dir);
     let (mut reads, mut random, mut latencies) = (store.reads(), Random::new(2), Latencies::default());

@@ -6,7 +6,7 @@ use std::time::Duration;
 use forebay_bench_stores::data::TTL_MS;
 use forebay_bench_stores::{Background, Point, Purpose, Reads, Setup, Sizes, Store};
 use forebay_storage::{
-    Kind, Options, Put, ShardIdentity, ShardReader, ShardWriter, SyncGroup, SyncPolicy, TopicIndex, TopicLog,
+    Kind, Options, Pinned, Put, ShardIdentity, ShardReader, ShardWriter, SyncGroup, SyncPolicy, TopicIndex, TopicLog,
     ViewPolicy, open,
 };
 
@@ -19,6 +19,8 @@ const SMALL_SEGMENT_BYTES: u64 = 1 << 20;
 pub struct Ours {
     writer: ShardWriter,
     reader: ShardReader,
+    /// Where a checkpoint goes, and what is read from the disk.
+    setup: Setup,
     _sync: SyncGroup,
 }
 
@@ -26,6 +28,8 @@ pub struct Ours {
 #[derive(Clone)]
 pub struct OurReads {
     reader: ShardReader,
+    /// It may wait for the disk.
+    blocking: bool,
     /// What is read, decoded.
     text: Vec<u8>,
 }
@@ -47,9 +51,11 @@ pub fn identity(purpose: Purpose) -> ShardIdentity {
 }
 
 /// Settings of the shard.
-pub fn options(purpose: Purpose) -> Options {
-    let segment_bytes = if purpose == Purpose::Expiring { SMALL_SEGMENT_BYTES } else { SEGMENT_BYTES };
-    Options { segment_bytes, ..Options::default() }
+pub fn options(setup: &Setup) -> Options {
+    let segment_bytes = if setup.purpose == Purpose::Expiring { SMALL_SEGMENT_BYTES } else { SEGMENT_BYTES };
+    // A server keeps the newest data resident and reads the rest from the disk, on threads that may wait for it.
+    let resident_bytes = if setup.purpose == Purpose::Cold { 0 } else { setup.cache_bytes };
+    Options { segment_bytes, resident_bytes, ..Options::default() }
 }
 
 /// Syncs as a server does, every 50 ms or 8 MiB.
@@ -66,8 +72,8 @@ impl Store for Ours {
 
     fn open(setup: &Setup) -> anyhow::Result<Ours> {
         let sync = sync()?;
-        let (writer, reader) = open(&setup.dir, &identity(setup.purpose), &options(setup.purpose), &sync)?;
-        Ok(Ours { writer, reader, _sync: sync })
+        let (writer, reader) = open(&setup.dir, &identity(setup.purpose), &options(setup), &sync)?;
+        Ok(Ours { writer, reader, setup: setup.clone(), _sync: sync })
     }
 
     fn put(&mut self, point: &Point<'_>) -> anyhow::Result<()> {
@@ -91,7 +97,8 @@ impl Store for Ours {
     }
 
     fn reads(&self) -> OurReads {
-        OurReads { reader: self.reader.clone(), text: Vec::new() }
+        let blocking = self.setup.purpose == Purpose::Cold;
+        OurReads { reader: self.reader.clone(), blocking, text: Vec::new() }
     }
 
     fn settle(&mut self) -> anyhow::Result<()> {
@@ -117,7 +124,13 @@ impl Store for Ours {
                 }
                 Ok(true)
             }
-            Background::Thin | Background::Checkpoint => Ok(false),
+            Background::Checkpoint => {
+                let to = self.setup.dir.with_extension("checkpoint");
+                self.reader.checkpoint(&to)?;
+                std::fs::remove_dir_all(&to)?;
+                Ok(true)
+            }
+            Background::Thin => Ok(false),
         }
     }
 
@@ -126,9 +139,13 @@ impl Store for Ours {
     }
 }
 
+fn pin(reader: &ShardReader, blocking: bool) -> Pinned<'_> {
+    if blocking { reader.pin_blocking() } else { reader.pin() }
+}
+
 impl Reads for OurReads {
     fn get(&mut self, entity: &[u8], view: u16) -> anyhow::Result<Option<usize>> {
-        let pinned = self.reader.pin();
+        let pinned = pin(&self.reader, self.blocking);
         let Some(version) = pinned.latest(entity, view)? else { return Ok(None) };
         self.text.clear();
         version.payload_into(&mut self.text)?;
@@ -136,8 +153,8 @@ impl Reads for OurReads {
     }
 
     fn get_many(&mut self, entity: &[u8], views: &[u16]) -> anyhow::Result<usize> {
-        let OurReads { reader, text } = self;
-        let (pinned, mut found, mut failed) = (reader.pin(), 0, None);
+        let OurReads { reader, blocking, text } = self;
+        let (pinned, mut found, mut failed) = (pin(reader, *blocking), 0, None);
         text.clear();
         pinned.latest_many(entity, views, &mut |_, version| {
             let read =
@@ -152,7 +169,7 @@ impl Reads for OurReads {
     }
 
     fn as_of(&mut self, entity: &[u8], view: u16, time_ms: i64) -> anyhow::Result<Option<i64>> {
-        let pinned = self.reader.pin();
+        let pinned = pin(&self.reader, self.blocking);
         let Some(version) = pinned.as_of(entity, view, time_ms, None)? else { return Ok(None) };
         self.text.clear();
         version.payload_into(&mut self.text)?;
