@@ -4,3 +4,4 @@
 pub(crate) mod footer;
 pub(crate) mod frame;
 pub(crate) mod segment;
+pub(crate) mod segments;

@@ -3,6 +3,7 @@
 
 mod batch;
 mod commit;
+mod load;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -338,92 +339,6 @@ impl ShardWriter {
         while let Some((view, known)) = self.coder.learned() {
             self.coder.adopt(&self.shard.codecs, view, known);
         }
-    }
-
-    /// What the index and the log have of a key. A data point of a `Latest` view that is surely newer than what is there
-    /// takes its place without a look at it.
-    fn load(
-        &self,
-        key: Key,
-        entity_hash: u128,
-        put: &Put<'_>,
-        guard: &Guard,
-    ) -> Result<KeyState, WriteError> {
-        let keep = self.keeps.get(usize::from(put.view)).copied().flatten();
-        let keep = keep.ok_or(WriteError::Invalid("the view is not one of the shard's"))?;
-        let dense = self.view_number(put.view, guard)?;
-        let mut state = KeyState::new(key, entity_hash, put.view, dense);
-        let slot = self.shard.index.entity(key, guard).map_or(Slot::NONE, |found| found.slot(put.view));
-        let reach = self.reach(guard);
-        let Some(segment) = reach.segments().of_slot(slot) else { return Ok(state) };
-        let newer = slot.coarse().is_surely_before(segment.coarse(put.event_time_ms));
-        if keep == Keep::Latest && newer && !slot.is_late() {
-            state.unseen = Location::new(segment.number, slot.byte());
-            state.late = state.unseen;
-            return Ok(state);
-        }
-        let Some(newest) = reach.record_of(slot)? else { return Ok(state) };
-        if newest.entity != put.entity {
-            return Err(WriteError::Collision { entity: put.entity.into(), stored: newest.entity.into() });
-        }
-        if let Some(chain) = Chain::from(reach, newest)? {
-            let header = chain.current.header;
-            let rank = self.shard.rank(&header.key());
-            state.head = Some(Head { at: chain.current.location(), rank, header });
-            state.late = chain.late;
-        }
-        Ok(state)
-    }
-
-    fn view_number(&self, view: u16, guard: &Guard) -> Result<Dense, WriteError> {
-        let index = &self.shard.index;
-        let number = index.view(view, guard).or_else(|| index.add_view(view, guard));
-        number.ok_or(WriteError::Invalid("the shard has records of 254 views already; no more fit"))
-    }
-
-    fn reach<'g>(&'g self, guard: &'g Guard) -> Reach<'g> {
-        Reach::new(&self.shard, Some(&self.cold), guard)
-    }
-
-    /// Where the jump of the next current version of a key leads.
-    fn jump(&self, state: &KeyState, guard: &Guard) -> Result<Location, ReadError> {
-        let Some(head) = &state.head else { return Ok(Location::NONE) };
-        let depth = head.header.depth.saturating_add(1);
-        match jump_depth(depth) {
-            0 => Ok(Location::NONE),
-            to if to == head.header.depth => Ok(head.at),
-            // Myers: if it is not the version before, it is where the jump of that one's jump leads.
-            _ => {
-                let jumped = Location(head.header.jump);
-                // An expired record cannot be asked, but what it led to has expired as well: either pointer is dead.
-                Ok(self.header(jumped, guard)?.map_or(jumped, |header| Location(header.jump)))
-            }
-        }
-    }
-
-    fn header(&self, at: Location, guard: &Guard) -> Result<Option<RecordHeader>, ReadError> {
-        if at.is_pending() {
-            return Ok(Some(self.batch.header(at)));
-        }
-        Ok(self.reach(guard).record(at)?.map(|record| record.header))
-    }
-
-    /// Whether a new current version says nothing the one before did not say.
-    fn repeats(&self, put: &Put<'_>, state: &KeyState, guard: &Guard) -> Result<bool, ReadError> {
-        let Some(head) = &state.head else { return Ok(false) };
-        let same = head.header.event_time_ms == put.event_time_ms && head.header.kind() == put.kind;
-        if !same {
-            return Ok(false);
-        }
-        let new = self.coder.stored(put.payload);
-        let old = match head.at.is_pending() {
-            true => Stored::of(&head.header, self.batch.payload(head.at, &head.header)),
-            false => match self.reach(guard).record(head.at)? {
-                Some(record) => Some(stored(&record)?),
-                None => None,
-            },
-        };
-        Ok(old.is_some_and(|old| self.shard.codecs.are_same(old, new, put.payload)))
     }
 }
 
