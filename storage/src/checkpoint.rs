@@ -46,9 +46,10 @@ pub(crate) fn checkpoint(shard: &Shard, to: &Path) -> Result<CheckpointReport, C
 }
 
 fn attempt(shard: &Shard, to: &Path) -> Result<CheckpointReport, CheckpointError> {
+    // First the files, then the frames: what let a file go (a later frame, a copy of its records) is durable by then.
+    let manifest = shard.manifest.lock().clone();
     let end = end(shard)?;
     let mut report = CheckpointReport { positions: end.positions.clone(), ..CheckpointReport::default() };
-    let manifest = shard.manifest.lock().clone();
     if end.sequence > 0 && manifest.segments().all(|number| number != end.segment) {
         return Err(gone(shard, end.segment));
     }

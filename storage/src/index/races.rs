@@ -87,7 +87,10 @@ fn a_new_view_is_seen_whole_or_not_at_all() {
 #[test]
 fn a_view_on_a_further_line_is_seen_whole_or_not_at_all() {
     beside(
-        |world| (0..6).for_each(|view| assert_eq!(world.put(1, view, 1), Slot::NONE)),
+        |world| {
+            (0..6).for_each(|view| assert_eq!(world.put(1, view, 1), Slot::NONE));
+            world.index.grow(key(1), Lines { mains: 0, mores: 1 }, &crossbeam_epoch::pin());
+        },
         |world| assert_eq!(world.put(1, 6, 2), Slot::NONE),
         |world| {
             assert!([0, 2].contains(&world.read(1, 6)));
@@ -114,7 +117,7 @@ fn a_new_entity_on_a_line_that_is_there_is_seen_whole_or_not_at_all() {
     beside(
         |world| {
             assert_eq!(world.put(1, 0, 1), Slot::NONE);
-            world.index.reserve(key(1));
+            world.index.grow(key(1), Lines { mains: 1, mores: 0 }, &crossbeam_epoch::pin());
         },
         |world| assert_eq!(world.put(2, 0, 2), Slot::NONE),
         |world| assert!([0, 2].contains(&world.read(2, 0)) && world.read(1, 0) == 1),

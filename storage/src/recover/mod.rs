@@ -184,6 +184,7 @@ impl Recovered {
             return Ok(false);
         }
         self.check_topics(segment, footer.summary.frames_end, footer.positions().len())?;
+        segment.records.store(footer.len() as u32, Ordering::Relaxed);
         segment.note_expiry(footer.summary.max_expiry_ms);
         segment.note_base(footer.summary.base_ms);
         segment.records.store(footer.len() as u32, Ordering::Relaxed);
