@@ -9,8 +9,8 @@ use forebay_storage::{ShardReader, ShardWriter, SyncGroup, SyncPolicy, WriteErro
 
 use super::fate::Fate;
 use super::judge;
-use super::story::{Step, Story, feed, identity};
-use crate::store::{self, TOPICS, durable};
+use super::story::{Step, Story, feed};
+use crate::store::{TOPICS, durable};
 
 const STORY: &str = "FOREBAY_CRASH_STORY";
 const DIR: &str = "FOREBAY_CRASH_DIR";
@@ -118,7 +118,7 @@ fn tell(story: &Story, dir: &Path, again: bool) -> Result<bool, String> {
     let group = SyncGroup::spawn("crash sync", policy).map_err(|error| error.to_string())?;
     let open = || {
         say(format_args!("opens"));
-        let opened = forebay_storage::open(dir, &identity(), &store::options(), &group);
+        let opened = forebay_storage::open(dir, &story.identity(), &story.options(), &group);
         opened.map_err(|error| format!("refused: {error}"))
     };
     let mut shard = open()?;

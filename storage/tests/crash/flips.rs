@@ -23,23 +23,24 @@ struct Ends {
 }
 
 /// A store, in memory.
-struct Stored {
+struct Stored<'s> {
+    story: &'s Story,
     files: Vec<(PathBuf, Vec<u8>)>,
     /// What it holds. One that was not closed does not say that its last frames were synced: they may be taken for
     /// torn, and then it is an exact state from before them.
     states: Vec<Model>,
 }
 
-impl Stored {
+impl<'s> Stored<'s> {
     /// Of a story, closed in order or just let go of.
-    fn new(story: &Story, close: bool) -> Stored {
+    fn new(story: &'s Story, close: bool) -> Stored<'s> {
         let root = store::temporary();
-        let (mut writer, _) = story::open(root.path()).expect("a shard");
+        let (mut writer, _) = story::open(root.path(), story).expect("a shard");
         for step in &story.steps {
             feed(&mut writer, step).expect("taken");
             if let (Step::Reopen { .. }, true) = (step, close) {
                 writer.close().expect("a close");
-                writer = story::open(root.path()).expect("a shard").0;
+                writer = story::open(root.path(), story).expect("a shard").0;
             }
         }
         if close {
@@ -51,7 +52,7 @@ impl Stored {
         let mut files = Vec::new();
         read_below(root.path(), root.path(), &mut files);
         let known = if close { story.states.len() - 1 } else { 0 };
-        Stored { files, states: story.states[known..].to_vec() }
+        Stored { story, files, states: story.states[known..].to_vec() }
     }
 
     /// Which bytes of a file are damaged: all, but few of the free space and of the payload that only fills.
@@ -85,7 +86,7 @@ impl Stored {
     fn damage(&self, dir: &Path, file: usize, at: usize, flip: u8, ends: &Ends) {
         std::fs::create_dir(dir).expect("a directory");
         self.write(dir, file, at, flip);
-        let end = match story::open(dir) {
+        let end = match story::open(dir, self.story) {
             Err(OpenError::Corrupt { .. } | OpenError::NewerFormat { .. }) => &ends.refused,
             Err(error) => panic!("{} byte {at} ^ {flip:#x}: {error}", self.files[file].0.display()),
             Ok((_writer, reader)) => match self.lost(&reader) {

@@ -28,7 +28,7 @@ fn disk_bytes(path: &Path) -> u64 {
 /// Bytes of disk that a story takes at most.
 fn most_taken(story: &Story) -> u64 {
     let root = crate::store::temporary();
-    let (mut writer, _reader) = story::open(root.path()).expect("a shard");
+    let (mut writer, _reader) = story::open(root.path(), story).expect("a shard");
     let taken = story.steps.iter().map(|step| {
         feed(&mut writer, step).expect("room enough");
         taken(root.path())
@@ -42,7 +42,7 @@ fn tell(mounted: &Mounted, story: &Story, ballast_bytes: u64) -> Result<usize, S
     let ballast = mounted.path().join("ballast");
     std::fs::write(&ballast, vec![b'x'; ballast_bytes as usize]).map_err(|error| error.to_string())?;
     let dir = mounted.path().join("shard");
-    let (mut writer, reader) = story::open(&dir).map_err(|error| error.to_string())?;
+    let (mut writer, reader) = story::open(&dir, story).map_err(|error| error.to_string())?;
     let (mut committed, mut waited) = (0, 0);
     for (at, step) in story.steps.iter().enumerate() {
         // A batch that may not be committed yet is what waits; a sync has nothing to wait for.

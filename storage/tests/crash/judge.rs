@@ -13,20 +13,22 @@ use crate::store::{self, Point, TOPICS, applied, owned};
 /// What may be missing of a right state.
 #[derive(Debug, Clone, Copy)]
 struct Gone {
+    /// Older versions may be missing.
+    older: bool,
     /// What need not be kept at or after this.
     ms: i64,
 }
 
 /// The commits that are left, or what is wrong.
 pub fn judge(dir: &Path, story: &Story, fate: &Fate) -> Result<usize, String> {
-    let (_writer, reader) = story::open(dir).map_err(|error| format!("refused: {error}"))?;
+    let (_writer, reader) = story::open(dir, story).map_err(|error| format!("refused: {error}"))?;
     state(&reader, story, fate)
 }
 
 /// As `judge`, and the story is told from its beginning to its end: what is there already is not taken twice. The end is
 /// right, and still is when it is opened once more.
 pub fn judge_to_the_end(dir: &Path, story: &Story, fate: &Fate) -> Result<usize, String> {
-    let (mut writer, reader) = story::open(dir).map_err(|error| format!("refused: {error}"))?;
+    let (mut writer, reader) = story::open(dir, story).map_err(|error| format!("refused: {error}"))?;
     let commits = state(&reader, story, fate)?;
     let after = |why: String| format!("after {commits} commits and the rest: {why}");
     go_on(&mut writer, story).map_err(after)?;
@@ -48,7 +50,7 @@ fn go_on(writer: &mut ShardWriter, story: &Story) -> Result<(), String> {
 /// The commits that a reader shows, or what is wrong with them. Nothing more is there than should be.
 pub fn state(reader: &ShardReader, story: &Story, fate: &Fate) -> Result<usize, String> {
     let commits = reads(reader, story, fate)?;
-    whole(reader, story, commits, Gone { ms: fate.gone_ms })?;
+    whole(reader, story, commits, Gone { ms: fate.gone_ms, older: story.thinned() })?;
     Ok(commits)
 }
 
@@ -68,7 +70,7 @@ pub fn reads(reader: &ShardReader, story: &Story, fate: &Fate) -> Result<usize, 
     if positions.iter().zip(&fate.durable).any(|(left, durable)| left < durable) {
         return Err(format!("positions {positions:?} are left, {:?} were durable", fate.durable));
     }
-    let (model, gone) = (&story.states[commits], Gone { ms: fate.gone_ms });
+    let (model, gone) = (&story.states[commits], Gone { ms: fate.gone_ms, older: story.thinned() });
     for (entity, view) in model.versions.keys() {
         key(reader, model, entity, *view, gone).map_err(|why| {
             format!("{commits} commits, {} view {view}: {why}", String::from_utf8_lossy(entity))
@@ -125,7 +127,9 @@ fn key(reader: &ShardReader, model: &Model, entity: &[u8], view: u16, gone: Gone
     let left =
         store::history(reader, entity, view, &HistoryRange::default()).map_err(|error| error.to_string())?;
     let missing = missing(&left, &right)?;
-    if let Some(lost) = missing.iter().find(|point| !forgotten && !gone.may_go(point)) {
+    if let Some(lost) =
+        missing.iter().find(|point| !forgotten && !gone.may_go(point) && !(gone.older && **point != head))
+    {
         return Err(format!("its history lacks {}", shown(Some(lost))));
     }
     for at in right.iter().step_by(1 + right.len() / 4) {

@@ -72,7 +72,7 @@ fn p02_killed_at_every_syscall_recovers_an_exact_prefix() {
 
 #[test]
 fn p02_the_files_after_every_syscall_and_torn_write_are_an_exact_prefix() {
-    let (first, least) = (super::first_seed(), if super::long() { 10_000 } else { 700 });
+    let (first, least) = (super::first_seed(), if super::long() { 20_000 } else { 1500 });
     let counts = Counts::default();
     let mut stories = 0;
     while counts.points() < least {

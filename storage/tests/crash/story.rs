@@ -6,7 +6,8 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use forebay_storage::{
-    Keep, Kind, OpenError, ShardIdentity, ShardReader, ShardWriter, TopicIndex, ViewPolicy, WriteError,
+    Keep, Kind, OpenError, Options, ShardIdentity, ShardReader, ShardWriter, TopicIndex, ViewPolicy,
+    WriteError,
 };
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -37,6 +38,10 @@ pub enum Step {
     Expire {
         now_ms: i64,
     },
+    /// Only where no view keeps all versions does it do something.
+    Thin {
+        now_ms: i64,
+    },
     /// Opened again, after a close or after nothing.
     Reopen {
         close: bool,
@@ -58,14 +63,6 @@ pub struct Story {
     digests: Vec<OnceLock<u128>>,
 }
 
-pub fn identity() -> ShardIdentity {
-    let policy = |(id, keep, days): (u16, Keep, i64)| {
-        let description = format!("view {id}");
-        (id, ViewPolicy { description, retention_ms: days * DAY_MS, keep })
-    };
-    ShardIdentity { views: VIEWS.into_iter().map(policy).collect(), ..store::identity() }
-}
-
 impl Story {
     /// The story of a seed. Odd ones are synced by the group's thread, even ones by the writer.
     pub fn new(seed: u64, puts: usize) -> Story {
@@ -84,7 +81,7 @@ impl Story {
                 point.payload = noise(&mut SmallRng::seed_from_u64(seed), FILLING);
             }
         }
-        steps.retain(|step| !matches!(step, Step::Expire { .. }));
+        steps.retain(|step| !matches!(step, Step::Expire { .. } | Step::Thin { .. }));
         Story::of(seed, steps)
     }
 
@@ -102,7 +99,7 @@ impl Story {
                     pending.skip(*topic, *offset);
                 }
                 Step::Commit => states.push(pending.clone()),
-                Step::Expire { now_ms } => {
+                Step::Expire { now_ms } | Step::Thin { now_ms } => {
                     let now_ms = ingested_ms.min(*now_ms);
                     gone = gone.max(now_ms.saturating_sub(store::options().allowed_lateness_ms));
                 }
@@ -113,6 +110,24 @@ impl Story {
         }
         let digests = states.iter().map(|_| OnceLock::new()).collect();
         Story { seed, steps, states, commits, gone_ms, digests }
+    }
+
+    /// Every third story has no view that keeps all versions, and is thinned.
+    pub fn thinned(&self) -> bool {
+        self.seed % 3 == 0
+    }
+
+    pub fn identity(&self) -> ShardIdentity {
+        let policy = |(id, keep, days): (u16, Keep, i64)| {
+            let keep = if self.thinned() { Keep::Latest } else { keep };
+            (id, ViewPolicy { description: format!("view {id}"), retention_ms: days * DAY_MS, keep })
+        };
+        ShardIdentity { views: VIEWS.into_iter().map(policy).collect(), ..store::identity() }
+    }
+
+    /// Codings are learned soon, and the index is saved often.
+    pub fn options(&self) -> Options {
+        Options { codec_samples: 12, checkpoint_bytes: 100_000, ..store::options() }
     }
 
     pub fn grouped(&self) -> bool {
@@ -128,11 +143,11 @@ impl Story {
     pub fn digest(&self, commits: usize) -> u128 {
         *self.digests[commits].get_or_init(|| {
             let dir = store::temporary();
-            let (mut writer, reader) = open(dir.path()).expect("a fresh shard");
+            let (mut writer, reader) = open(dir.path(), self).expect("a fresh shard");
             let last =
                 self.commits.iter().position(|so_far| *so_far == commits).expect("a commit of the story");
             let fed = if commits == 0 { &[] } else { &self.steps[..=last] };
-            for step in fed.iter().filter(|step| !matches!(step, Step::Expire { .. })) {
+            for step in fed.iter().filter(|step| !matches!(step, Step::Expire { .. } | Step::Thin { .. })) {
                 feed(&mut writer, step).expect("a fresh shard takes it");
             }
             reader.digest()
@@ -141,10 +156,10 @@ impl Story {
 }
 
 /// Opens what is to be judged. A child that is being made elsewhere in this program may have its locks for a moment.
-pub fn open(dir: &std::path::Path) -> Result<(ShardWriter, ShardReader), OpenError> {
+pub fn open(dir: &std::path::Path, story: &Story) -> Result<(ShardWriter, ShardReader), OpenError> {
     let until = Instant::now() + Duration::from_secs(10);
     loop {
-        match forebay_storage::open(dir, &identity(), &store::options(), never_syncs()) {
+        match forebay_storage::open(dir, &story.identity(), &story.options(), never_syncs()) {
             Err(OpenError::Locked { .. }) if Instant::now() < until => std::thread::yield_now(),
             opened => return opened,
         }
@@ -165,6 +180,7 @@ pub fn feed(writer: &mut ShardWriter, step: &Step) -> Result<(), WriteError> {
         Step::Commit => writer.commit(),
         Step::Sync => writer.sync_now(),
         Step::Expire { now_ms } => writer.expire(*now_ms).map(drop),
+        Step::Thin { now_ms } => writer.thin(*now_ms, 1 << 20).map(drop),
         Step::Reopen { .. } => Ok(()),
     }
 }
@@ -216,6 +232,10 @@ impl Teller {
             }
             if self.one_in(20) {
                 self.expire();
+            }
+            if self.one_in(6) {
+                self.commit();
+                self.steps.push(Step::Thin { now_ms: self.clock_ms });
             }
             if self.one_in(40) {
                 self.reopen();
