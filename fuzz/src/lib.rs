@@ -1,5 +1,7 @@
-//! What the targets share: generations trained on telemetry, one per view, the same in every run. Called by the targets;
-//! knows nothing of the fuzzer.
+//! What the targets share: a shard to damage, and generations trained on telemetry, the same in every run. Called by the
+//! targets; knows nothing of the fuzzer.
+
+pub mod shard;
 
 use std::sync::OnceLock;
 

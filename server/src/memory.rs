@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use forebay_storage::{ShardReader, Stats};
+use forebay_storage::{ShardReader, Stats, share};
 
 use crate::lane::Lane;
 
@@ -30,7 +30,7 @@ fn machine_bytes(meminfo: &str) -> Option<u64> {
 }
 
 /// Keeps the shares right for as long as it is polled.
-pub async fn share(lanes: Vec<Arc<Lane>>, limit: u64) {
+pub async fn keep_shared(lanes: Vec<Arc<Lane>>, limit: u64) {
     loop {
         let lanes = lanes.clone();
         // What is dropped from memory takes its time with the kernel.
@@ -54,18 +54,9 @@ fn share_once(lanes: &[Arc<Lane>], limit: u64) {
 /// The window of each shard: equal parts of what the indexes leave, where what a shard with less data does not need goes
 /// to the others.
 fn windows(shards: &[Stats], limit: u64) -> Vec<u64> {
-    let mut left = limit.saturating_sub(shards.iter().map(|shard| shard.index_bytes).sum());
-    let mut smallest_first: Vec<_> = (0..shards.len()).collect();
-    smallest_first.sort_by_key(|at| shards[*at].disk_bytes);
-    let mut windows = vec![0; shards.len()];
-    for (before, at) in smallest_first.into_iter().enumerate() {
-        let part = left / (shards.len() - before) as u64;
-        let window = part.min(shards[at].disk_bytes);
-        left -= window;
-        // One that grows has its part until it is looked at again.
-        windows[at] = part.max(LEAST_WINDOW);
-    }
-    windows
+    let left = limit.saturating_sub(shards.iter().map(|shard| shard.index_bytes).sum());
+    let needs: Vec<_> = shards.iter().map(|shard| shard.disk_bytes).collect();
+    share(left, &needs).into_iter().map(|part| part.max(LEAST_WINDOW)).collect()
 }
 
 #[cfg(test)]

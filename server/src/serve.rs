@@ -96,7 +96,7 @@ async fn share_memory(
     stopped: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
     tokio::select! {
-        () = memory::share(lanes, limit) => {}
+        () = memory::keep_shared(lanes, limit) => {}
         () = stopped => {}
     }
     Ok(())

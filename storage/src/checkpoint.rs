@@ -46,9 +46,13 @@ pub(crate) fn checkpoint(shard: &Shard, to: &Path) -> Result<CheckpointReport, C
 }
 
 fn attempt(shard: &Shard, to: &Path) -> Result<CheckpointReport, CheckpointError> {
+    // First the files, then the frames: what let a file go (a later frame, a copy of its records) is durable by then.
+    let manifest = shard.manifest.lock().clone();
     let end = end(shard)?;
     let mut report = CheckpointReport { positions: end.positions.clone(), ..CheckpointReport::default() };
-    let manifest = shard.manifest.lock().clone();
+    if end.sequence > 0 && manifest.segments().all(|number| number != end.segment) {
+        return Err(gone(shard, end.segment));
+    }
     for number in manifest.segments().filter(|number| *number <= end.segment) {
         copy_segment(shard, number, &end, to, &mut report)?;
     }
@@ -67,9 +71,7 @@ fn end(shard: &Shard) -> Result<End, CheckpointError> {
     }
     let guard = &crossbeam_epoch::pin();
     let segments = shard.segments.load(guard);
-    let Some(segment) = segments.at(number) else {
-        return Err(failed(&segment::path(&shard.dir, number))(io::ErrorKind::NotFound.into()));
-    };
+    let segment = segments.at(number).ok_or_else(|| gone(shard, number))?;
     loop {
         let frame = Frame::at(segment, end.byte).map_err(|why| segment.damaged(end.byte, why))?;
         end.byte = frame.end();
@@ -162,6 +164,11 @@ fn clear(dir: &Path) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// A segment that was there a moment ago.
+fn gone(shard: &Shard, number: u32) -> CheckpointError {
+    failed(&segment::path(&shard.dir, number))(io::ErrorKind::NotFound.into())
 }
 
 fn failed(path: &Path) -> impl FnOnce(io::Error) -> CheckpointError {

@@ -150,6 +150,15 @@ pub enum WriteError {
         /// The segment that could not be made.
         path: PathBuf,
     },
+    /// The disk budget is used up. Nothing is lost: the batch is kept, and the same call may be made again, which succeeds
+    /// once something expired or was thinned out.
+    #[error("the disk budget is used up: {used} of {hard} bytes; it is tried again when asked")]
+    OverBudget {
+        /// Bytes of segment files of all shards that share the budget.
+        used: u64,
+        /// The most there may be.
+        hard: u64,
+    },
     /// The put is not one the format can hold. A mistake of the caller.
     #[error("not storable: {0}")]
     Invalid(&'static str),
@@ -172,6 +181,13 @@ pub enum WriteError {
 
 fn show(entity: &[u8]) -> String {
     entity.escape_ascii().to_string()
+}
+
+impl WriteError {
+    /// Whether the batch is kept and the same call may succeed later.
+    pub fn can_be_waited_out(&self) -> bool {
+        matches!(self, WriteError::NoSpace { .. } | WriteError::OverBudget { .. })
+    }
 }
 
 /// Why a read gave nothing. Never other bytes than those that were put.

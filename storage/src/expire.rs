@@ -5,8 +5,10 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use crossbeam_epoch::Guard;
+
 use crate::error::WriteError;
-use crate::index::{Key, Slot};
+use crate::index::{Dense, Key, Slot};
 use crate::keeper;
 use crate::listing::Listing;
 use crate::log::footer::Entry;
@@ -21,8 +23,11 @@ const SLICE: usize = 4096;
 
 /// Removes what `ShardWriter::expire` says.
 pub(crate) fn expire(writer: &mut ShardWriter, now_ms: i64) -> Result<ExpireReport, WriteError> {
-    // Afterwards the batch would not find the keys it was compared with.
-    writer.commit()?;
+    // Without room for the batch it stays as it is: this may make room.
+    match writer.commit() {
+        Err(error) if !error.can_be_waited_out() => return Err(error),
+        _ => {}
+    }
     let (mut report, mut left) = (ExpireReport::default(), SLICE);
     while let Some(mut listing) = expired(writer, now_ms) {
         let segment = listing.segment.clone();
@@ -49,16 +54,31 @@ fn expired(writer: &mut ShardWriter, now_ms: i64) -> Option<Listing> {
     if let Some(listing) = writer.forgetting.take() {
         return Some(listing);
     }
-    let ingested_ms = writer.last.positions.iter().map(|position| position.ingest_time_ms).max();
-    let now_ms = if planted::trusts_clock() { now_ms } else { now_ms.min(ingested_ms.unwrap_or(0)) };
     let guard = &crossbeam_epoch::pin();
     let oldest = writer.shard.segments.load(guard).list.first()?;
     let expiry_ms = oldest.max_expiry_ms.load(Ordering::Relaxed);
-    let gone = expiry_ms.saturating_add(writer.options.allowed_lateness_ms) <= now_ms;
-    (gone && writer.is_settled(oldest)).then(|| Listing::of(oldest.clone(), &writer.shard, &writer.sync))
+    (writer.is_outlived(expiry_ms, now_ms) && writer.is_settled(oldest))
+        .then(|| Listing::of(oldest.clone(), &writer.shard, &writer.sync))
 }
 
 impl ShardWriter {
+    /// Whether what is kept until a time has outlived it, and the allowed lateness, by the clock given and by the
+    /// ingest time.
+    pub(crate) fn is_outlived(&self, until_ms: i64, now_ms: i64) -> bool {
+        let ingested_ms = self.last.positions.iter().map(|position| position.ingest_time_ms).max();
+        let now_ms = if planted::trusts_clock() { now_ms } else { now_ms.min(ingested_ms.unwrap_or(0)) };
+        until_ms.saturating_add(self.options.allowed_lateness_ms) <= now_ms
+    }
+
+    /// Takes a key out of the index, if it has this slot; whether it had.
+    pub(crate) fn forget(&self, key: Key, view: Dense, slot: Slot, guard: &Guard) -> bool {
+        let had = self.shard.index.remove(key, view, slot, guard);
+        if had {
+            self.shard.segments.load(guard).of_slot(slot).inspect(|segment| segment.count_live(-1));
+        }
+        had
+    }
+
     /// Whether a segment will never be written to again and a later one has a frame that is synced.
     pub(crate) fn is_settled(&self, segment: &Segment) -> bool {
         segment.number < self.shard.durable_segment.load(Ordering::Acquire)
@@ -90,10 +110,7 @@ fn forget(writer: &ShardWriter, segment: &Segment, entries: &[Entry]) -> u64 {
         let Some(view) = index.view(entry.view, guard) else { continue };
         let slot = index.entity(key, guard).map_or(Slot::NONE, |found| found.slot(entry.view));
         let record = Location::new(segment.number, entry.at());
-        if leads_to(segments, slot, record) && index.remove(key, view, slot, guard) {
-            segments.of_slot(slot).inspect(|segment| segment.count_live(-1));
-            count += 1;
-        }
+        count += u64::from(leads_to(segments, slot, record) && writer.forget(key, view, slot, guard));
     }
     count
 }

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::disk::Operation;
+use crate::index::Key;
 use crate::types::{
     AppliedOffset, DurableOffset, Kind, Options, Outcome, Put, ShardIdentity, SyncPolicy, TopicIndex,
     TopicLog, ViewPolicy,
@@ -136,4 +137,37 @@ fn p05_a_full_disk_keeps_the_batch_and_the_same_commit_succeeds_later() {
     drop(writer);
     let (_writer, reader) = shard(dir.path(), 1000);
     assert_eq!(reader.pin().history(b"e", 1, &Default::default()).count(), 3);
+}
+
+#[test]
+fn an_entity_that_the_index_takes_for_another_is_refused_and_reads_find_nothing() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (mut writer, reader) = shard(dir.path(), 1000);
+    put(&mut writer, 0, b"x").expect("a put");
+    writer.commit().expect("a commit");
+    // As if both had the same hash.
+    let (index, guard) = (&reader.shard.index, &crossbeam_epoch::pin());
+    let key = |entity| Key::new(reader.shard.entity_hash(entity));
+    let slot = index.entity(key(b"e"), guard).expect("there").slot(1);
+    index.publish(key(b"other"), index.view(1, guard).expect("known"), slot, guard);
+    assert!(reader.pin().latest(b"other", 1).expect("whole").is_none());
+    let other = Put {
+        view: 1,
+        entity: b"other",
+        kind: Kind::Value,
+        event_time_ms: 1,
+        ingest_time_ms: 1,
+        expiry_ms: i64::MAX,
+        topic: TOPIC,
+        offset: 1,
+        payload: b"y",
+    };
+    let refused = writer.put(&other).expect_err("a collision");
+    assert_eq!(refused.to_string(), "not storable: the index cannot tell entity other from e");
+    assert!(matches!(refused, WriteError::Collision { .. }));
+    // Nothing has changed, and the shard goes on.
+    assert_eq!(writer.position(TOPIC), Some(0));
+    put(&mut writer, 1, b"z").expect("a put");
+    writer.commit().expect("a commit");
+    assert_eq!(offset_of(&reader), 1);
 }

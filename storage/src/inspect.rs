@@ -1,5 +1,5 @@
-//! Decodes every file of a shard for people and for tools: MANIFEST, segments, codec generations, or the whole directory. Opens read-only,
-//! takes no lock, works beside a running writer and on damaged files as far as they are whole.
+//! Decodes every file of a shard for people and for tools: MANIFEST, segments, codec generations, index
+//! checkpoints, or the whole directory. Opens read-only, takes no lock, works beside a running writer and on damaged files as far as they are whole.
 
 use std::fs;
 use std::io::{self, Write};
@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use crate::codec::Coding;
 use crate::coding::{self, Codecs, Owner, Stored};
 use crate::error::{InspectError, OpenError};
+use crate::index_file;
 use crate::log::footer::Footer;
 use crate::log::frame::{Frame, FrameRecord};
 use crate::log::segment::{self, FRAMES_AT, Segment};
@@ -32,6 +33,9 @@ pub fn dump(path: &Path, json: bool, out: &mut dyn Write) -> Result<(), InspectE
     }
     if let Some(number) = codec_number(path) {
         return show_codec(path, number, &mut to);
+    }
+    if path.parent().is_some_and(|parent| parent.ends_with(index_file::DIR)) {
+        return show_index(path, &mut to);
     }
     if !name.ends_with(".seg") {
         return Err(InspectError::Unknown(path.to_path_buf()));
@@ -63,6 +67,9 @@ fn directory(dir: &Path, to: &mut Output<'_>) -> Result<(), InspectError> {
     for number in coding::numbers(dir).map_err(failed(dir))? {
         result = result.and(show_codec(&coding::path(dir, number), number, to));
     }
+    for number in index_file::numbers(dir) {
+        result = result.and(show_index(&index_file::path(dir, number), to));
+    }
     named.extend(numbers.into_iter().filter(|number| !named.contains(number)).collect::<Vec<_>>());
     named.sort_unstable();
     for number in named {
@@ -81,6 +88,16 @@ fn show_manifest(path: &Path, to: &mut Output<'_>) -> Result<Manifest, InspectEr
     value["file"] = json!(path.display().to_string());
     to.show(path, &value)?;
     Ok(manifest)
+}
+
+fn show_index(path: &Path, to: &mut Output<'_>) -> Result<(), InspectError> {
+    let mut shown = index_file::describe(path).map_err(|detail| InspectError::Damaged {
+        file: path.to_path_buf(),
+        at: 0,
+        detail,
+    })?;
+    shown["file"] = json!(path.display().to_string());
+    to.show(path, &shown)
 }
 
 /// The number of a codec generation's file.

@@ -45,22 +45,24 @@ struct Next {
 }
 
 /// Asks for the next segment, unless it is there or under way.
-pub(crate) fn prepare(shard: &Arc<Shard>, group: &SyncGroup, capacity: u64) {
+pub(crate) fn prepare(shard: &Arc<Shard>, group: &SyncGroup, capacity: u64, thins: bool) {
     let mut next = shard.next.state.lock();
     if !next.under_way && next.ready.is_none() {
-        ask(shard, group, capacity, &mut next);
+        ask(shard, group, capacity, thins, &mut next);
     }
 }
 
 /// The next segment, with room for `least` bytes. Waits if it is not ready: after a burst that filled half a segment
-/// faster than a file is made, for a frame larger than a segment, and at the first commit of a shard.
+/// faster than a file is made, for a frame larger than a segment, and at the first commit of a shard. One that `thins`
+/// may go past the limit of the disk budget.
 pub(crate) fn next_segment(
     shard: &Arc<Shard>,
     group: &SyncGroup,
     wished: u64,
     least: u64,
+    thins: bool,
 ) -> Result<Segment, WriteError> {
-    prepare(shard, group, wished.max(least));
+    prepare(shard, group, wished.max(least), thins);
     let mut next = shard.next.state.lock();
     loop {
         shard.next.changed.wait_while(&mut next, |next| next.under_way);
@@ -69,16 +71,16 @@ pub(crate) fn next_segment(
         }
         match next.ready.take_if(|segment| segment.capacity() >= least) {
             Some(segment) => return Ok(segment),
-            None => ask(shard, group, least, &mut next),
+            None => ask(shard, group, least, thins, &mut next),
         }
     }
 }
 
-fn ask(shard: &Arc<Shard>, group: &SyncGroup, capacity: u64, next: &mut Next) {
+fn ask(shard: &Arc<Shard>, group: &SyncGroup, capacity: u64, thins: bool, next: &mut Next) {
     (next.under_way, next.refused) = (true, None);
     group.keep(shard, move |shard| {
         let answer = Answer(shard);
-        let made = make(shard, capacity);
+        let made = make(shard, capacity, thins);
         answer.give(made);
     });
 }
@@ -97,9 +99,7 @@ impl Answer<'_> {
             }
         };
         drop(next);
-        if let Some(replaced) = replaced {
-            unlink(&replaced);
-        }
+        replaced.iter().for_each(|replaced| unlink(self.0, replaced));
     }
 }
 
@@ -115,9 +115,18 @@ impl Drop for Answer<'_> {
 }
 
 /// Makes a segment after the newest and names it in the MANIFEST. It replaces one that is ready but too small.
-fn make(shard: &Shard, capacity: u64) -> Result<Segment, WriteError> {
+fn make(shard: &Shard, capacity: u64, thins: bool) -> Result<Segment, WriteError> {
     shard.check()?;
     shard.check_place()?;
+    shard.disk.take(capacity, thins)?;
+    let made = name_new(shard, capacity);
+    if made.is_err() {
+        shard.disk.give(capacity);
+    }
+    made
+}
+
+fn name_new(shard: &Shard, capacity: u64) -> Result<Segment, WriteError> {
     let too_small = shard.next.state.lock().ready.as_ref().map(|segment| segment.header);
     let number = shard.manifest.lock().last_segment + 1;
     if number > Location::MAX_SEGMENT {
@@ -172,7 +181,7 @@ pub(crate) fn remove_leaving(shard: &Shard) {
         })
     });
     match stored {
-        Ok(()) => leaving.iter().for_each(|segment| unlink(segment)),
+        Ok(()) => leaving.iter().for_each(|segment| unlink(shard, segment)),
         Err(_) => shard.leaving.lock().extend(leaving),
     }
 }
@@ -189,9 +198,10 @@ pub(crate) fn give_back(segment: Arc<Segment>) {
     }
 }
 
-fn unlink(segment: &Segment) {
+fn unlink(shard: &Shard, segment: &Segment) {
     // Already gone, or removed at the next opening: either is fine.
     let _ = std::fs::remove_file(&segment.path);
+    shard.disk.give(segment.capacity());
 }
 
 /// Notes in the MANIFEST that all is synced, and gives back the segment made ahead.
@@ -202,7 +212,7 @@ pub(crate) fn close(shard: &Shard) -> Result<(), WriteError> {
             manifest.last_segment = unused.number - 1;
         }
     })?;
-    unused.iter().for_each(unlink);
+    unused.iter().for_each(|unused| unlink(shard, unused));
     Ok(())
 }
 

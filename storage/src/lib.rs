@@ -11,6 +11,7 @@
 //! ```
 
 mod atomics;
+mod budget;
 mod chain;
 mod checkpoint;
 pub mod codec;
@@ -39,19 +40,22 @@ mod recover;
 mod residency;
 mod shard;
 mod sync;
+mod thin;
 mod types;
 mod unreadable;
 mod worker;
 mod write;
 
+pub use budget::DiskBudget;
 pub use coding::{FieldPlan, Fields, Fit};
 pub use error::{CheckpointError, InspectError, OpenError, ReadError, WriteError};
 pub use open::open;
 pub use read::{History, Pinned, ShardReader, Version};
+pub use residency::share;
 pub use sync::SyncGroup;
 pub use types::{
     AppliedOffset, CheckpointReport, DurableOffset, ExpireReport, HistoryRange, Keep, Kind, OpenReport,
-    Options, Outcome, PreloadReport, Put, ShardIdentity, Stats, SyncPolicy, TopicIndex, TopicLog, VersionKey,
-    ViewPolicy,
+    Options, Outcome, PreloadReport, Put, ShardIdentity, Stats, SyncPolicy, ThinReport, TopicIndex, TopicLog,
+    VersionKey, ViewPolicy,
 };
 pub use write::ShardWriter;

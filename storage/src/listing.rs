@@ -1,6 +1,7 @@
 //! The records of a sealed segment, for a writer that goes through them a slice at a time. Read by the keeper, so that
 //! the writer waits for no disk. Asked for by expiry and thinning.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use crate::log::footer::{Entry, Footer};
@@ -8,12 +9,20 @@ use crate::log::segment::Segment;
 use crate::shard::Shard;
 use crate::sync::SyncGroup;
 
+/// Bytes of records read ahead at a time.
+const WINDOW: u64 = 8 << 20;
+
 /// A segment, what its footer lists, and how far one has come.
 #[derive(Debug)]
 pub(crate) struct Listing {
     pub segment: Arc<Segment>,
-    entries: Arc<OnceLock<Vec<Entry>>>,
+    /// Nothing if the footer is damaged.
+    entries: Arc<OnceLock<Option<Vec<Entry>>>>,
     next: usize,
+    /// Byte up to which records were read ahead.
+    read: Arc<AtomicU64>,
+    /// Byte up to which that was asked for.
+    asked: u64,
 }
 
 impl Listing {
@@ -22,23 +31,52 @@ impl Listing {
         let entries = Arc::new(OnceLock::new());
         let (answer, listed) = (entries.clone(), segment.clone());
         group.keep(shard, move |_| {
-            // A key that is not forgotten leads to a segment that is gone, which reads and writes take for no key.
-            let entries = Footer::of(&listed).and_then(|footer| footer.entries().map(Iterator::collect));
-            let _ = answer.set(entries.unwrap_or_default());
+            let entries = Footer::of(&listed).and_then(|footer| Some(footer.entries()?.collect()));
+            let _ = answer.set(entries);
         });
-        Listing { segment, entries, next: 0 }
+        Listing { segment, entries, next: 0, read: Arc::default(), asked: 0 }
     }
 
-    /// The next of the records, up to `most`; nothing while they are not there. None left: empty.
+    /// The next of the records, up to `most`; nothing while they are not there. None left: empty. So it is for a damaged
+    /// footer: a key that is not forgotten leads to a segment that is gone, which reads and writes take for no key.
     pub fn take(&mut self, most: usize) -> Option<&[Entry]> {
-        let entries = self.entries.get()?;
+        let entries = self.entries.get()?.as_deref().unwrap_or_default();
         let from = self.next;
         self.next = (from + most).min(entries.len());
         Some(&entries[from..self.next])
     }
 
+    /// The next of the records, up to `most`, as far as the records themselves are in memory. They are not taken.
+    pub fn read_ahead(&mut self, most: usize, shard: &Arc<Shard>, group: &SyncGroup) -> Vec<Entry> {
+        let read = self.read.load(Ordering::Acquire);
+        let rest =
+            self.entries.get().and_then(Option::as_deref).map_or(&[][..], |entries| &entries[self.next..]);
+        let slice: Vec<_> = rest.iter().take(most).take_while(|entry| entry.at() < read).copied().collect();
+        let at = rest.get(slice.len()).map(Entry::at);
+        if at.is_some_and(|at| at + WINDOW / 2 > read) && self.asked == read {
+            self.asked = at.unwrap_or(read).max(read) + WINDOW;
+            let (segment, done, to) = (self.segment.clone(), self.read.clone(), self.asked);
+            group.keep(shard, move |_| {
+                segment.read_ahead(read, to);
+                done.store(to, Ordering::Release);
+            });
+        }
+        slice
+    }
+
+    /// Takes records.
+    pub fn pass(&mut self, count: usize) {
+        self.next += count;
+    }
+
     /// Whether all were taken.
     pub fn is_done(&self) -> bool {
-        self.entries.get().is_some_and(|entries| self.next == entries.len())
+        let count = |entries: &Option<Vec<Entry>>| entries.as_ref().map_or(0, Vec::len);
+        self.entries.get().is_some_and(|entries| self.next == count(entries))
+    }
+
+    /// Whether the footer cannot be read.
+    pub fn is_damaged(&self) -> bool {
+        matches!(self.entries.get(), Some(None))
     }
 }

@@ -6,6 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::budget::DiskUse;
 use crate::coding::{self, Codecs, Coder, Owner};
 use crate::disk;
 use crate::error::OpenError;
@@ -53,8 +54,10 @@ pub fn open(
         active.as_ref().map_or(Location::NONE, |active| Location::new(active.segment.number, active.tail));
     let residency = Residency::new(options.resident_bytes, end);
     residency.settle(&segments);
+    let disk = DiskUse::new(options.disk.clone(), &segments);
     let (path, codecs) = (dir.to_path_buf(), loaded.codecs);
-    let shard = Arc::new(Shard::new(path, manifest, index, codecs, segments, &last, report, residency));
+    let shard = Shard::new(path, manifest, index, codecs, segments, &last, report, residency, disk);
+    let shard = Arc::new(shard);
     let reader = ShardReader { shard: shard.clone() };
     let (options, sync) = (options.clone(), sync.clone());
     let views = &identity.views;

@@ -52,6 +52,8 @@ plants! {
     short_footers = "short_footer";
     /// Segments stay removed though their numbers are used again.
     keeps_holes = "keep_hole";
+    /// An opening takes what it read for written.
+    trusts_cache = "trust_cache";
     /// Expiry asks only the clock, whatever has been ingested.
     trusts_clock = "trust_clock";
 }

@@ -231,14 +231,6 @@ impl Pinned<'_> {
     }
 }
 
-impl Drop for Pinned<'_> {
-    fn drop(&mut self) {
-        if let Some(cold) = self.cold.as_ref().filter(|cold| !cold.is_empty()) {
-            cold.forget(self.shard.segments.load(&self.guard));
-        }
-    }
-}
-
 impl fmt::Debug for Pinned<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Pinned({})", self.shard.dir.display())

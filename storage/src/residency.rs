@@ -14,6 +14,7 @@
 
 use std::cell::RefCell;
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam_epoch::Guard;
@@ -224,14 +225,10 @@ impl<'g> Reach<'g> {
     /// comparison.
     #[cold]
     fn enter_cold(&self, at: Location) -> Result<(), ReadError> {
-        if at.is_none() || self.segments.at(at.segment()).is_none() {
-            return Ok(());
-        }
+        let Some(segment) = self.segments.at(at.segment()) else { return Ok(()) };
         let cold = self.cold.ok_or(ReadError::Cold)?;
         self.residency.cold_reads.fetch_add(1, Ordering::Relaxed);
-        if let Some(record) = self.segments.record(at)? {
-            cold.touch(&record, self.segments);
-        }
+        cold.touch(segment, &segment.record(at.byte())?);
         Ok(())
     }
 }
@@ -246,41 +243,48 @@ impl fmt::Debug for Reach<'_> {
 #[derive(Debug, Default)]
 pub(crate) struct ColdPages {
     /// Segment, first and last byte.
-    touched: RefCell<Vec<(u32, u64, u64)>>,
+    touched: RefCell<Vec<(Arc<Segment>, u64, u64)>>,
 }
 
 impl ColdPages {
-    fn touch(&self, record: &Record<'_>, segments: &Segments) {
+    fn touch(&self, segment: &Arc<Segment>, record: &Record<'_>) {
         let (from, to) = (record.at, record.at + record.header.record_bytes() as u64);
         let mut touched = self.touched.borrow_mut();
-        if let Some(last) = touched.last_mut()
-            && (last.0, last.1 / AROUND) == (record.segment.number, from / AROUND)
+        if let Some((last, first, end)) = touched.last_mut()
+            && Arc::ptr_eq(last, segment)
+            && *first / AROUND == from / AROUND
         {
-            last.2 = last.2.max(to);
+            *end = to.max(*end);
             return;
         }
         // The newest stays: its payload is still to be read.
         if touched.iter().map(|(_, from, to)| to - from + AROUND).sum::<u64>() > MOST_COLD {
-            forget(touched.drain(..), segments);
+            touched.drain(..).for_each(|(segment, from, to)| segment.map.forget(from, to));
         }
-        touched.push((record.segment.number, from, to));
+        touched.push((segment.clone(), from, to));
     }
 
     /// Drops the pages of all that was touched.
-    pub fn forget(&self, segments: &Segments) {
-        forget(self.touched.borrow_mut().drain(..), segments);
-    }
-
-    /// Whether there is anything to drop.
-    pub fn is_empty(&self) -> bool {
-        self.touched.borrow().is_empty()
+    pub fn forget(&self) {
+        self.touched.borrow_mut().drain(..).for_each(|(segment, from, to)| segment.map.forget(from, to));
     }
 }
 
-fn forget(touched: impl Iterator<Item = (u32, u64, u64)>, segments: &Segments) {
-    for (number, from, to) in touched {
-        if let Some(segment) = segments.at(number) {
-            segment.map.forget(from, to);
-        }
+impl Drop for ColdPages {
+    fn drop(&mut self) {
+        self.forget();
     }
+}
+
+/// Shares `total` among those that need so much each: equal parts, where what one does not need goes to the others. One
+/// that needs less than its part gets the part all the same, so that it may grow before they are shared anew.
+pub fn share(total: u64, needs: &[u64]) -> Vec<u64> {
+    let mut least_first: Vec<_> = (0..needs.len()).collect();
+    least_first.sort_by_key(|at| needs[*at]);
+    let (mut left, mut parts) = (total, vec![0; needs.len()]);
+    for (before, at) in least_first.into_iter().enumerate() {
+        parts[at] = left / (needs.len() - before) as u64;
+        left -= parts[at].min(needs[at]);
+    }
+    parts
 }

@@ -9,6 +9,7 @@ use std::sync::{Arc, OnceLock};
 use crossbeam_epoch::Guard;
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
+use crate::budget::DiskUse;
 use crate::coding::Codecs;
 use crate::disk::{self, Faults};
 use crate::error::WriteError;
@@ -61,6 +62,8 @@ pub(crate) struct Shard {
     pub manifest: parking_lot::Mutex<Manifest>,
     /// The segment after the active one.
     pub next: NextSegment,
+    /// What its files take.
+    pub disk: DiskUse,
     /// Segments that are out of the index and to be unlinked.
     pub leaving: parking_lot::Mutex<Vec<Arc<Segment>>>,
     pub faults: Faults,
@@ -95,6 +98,7 @@ impl Shard {
         last: &Last,
         opened: OpenReport,
         residency: Residency,
+        disk: DiskUse,
     ) -> Shard {
         let topics = manifest.topic_logs();
         Shard {
@@ -120,6 +124,7 @@ impl Shard {
             errands: Arc::default(),
             manifest: parking_lot::Mutex::new(manifest),
             next: NextSegment::default(),
+            disk,
             leaving: parking_lot::Mutex::default(),
             faults: Faults::default(),
             topics,
@@ -203,7 +208,7 @@ impl Shard {
         let segments = &all.list;
         Stats {
             keys: self.index.keys(),
-            disk_bytes: segments.iter().map(|segment| segment.capacity()).sum(),
+            disk_bytes: self.disk.bytes(),
             index_bytes: self.index.bytes(),
             segments: segments.len() as u64,
             hot_bytes: self.residency.hot_bytes(all),

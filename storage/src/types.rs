@@ -2,6 +2,9 @@
 //! Everyone speaks them; nothing here touches a file.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::budget::DiskBudget;
 
 /// A topic's number in one shard's files; the same across reopenings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -89,6 +92,8 @@ pub struct Options {
     pub codec_samples: u32,
     /// Bytes of log after which the index is written to a checkpoint, so that an opening need not read older footers.
     pub checkpoint_bytes: u64,
+    /// Disk that this and other shards may use together; none: all there is.
+    pub disk: Option<Arc<DiskBudget>>,
 }
 
 impl Default for Options {
@@ -99,6 +104,7 @@ impl Default for Options {
             resident_bytes: u64::MAX,
             codec_samples: 256,
             checkpoint_bytes: 1 << 30,
+            disk: None,
         }
     }
 }
@@ -237,6 +243,21 @@ pub struct OpenReport {
     pub replayed: u64,
     /// Index checkpoints that were of no use: file, and why. No loss: footers say the same.
     pub ignored: Vec<String>,
+}
+
+/// What a thinning did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ThinReport {
+    /// Bytes of records copied.
+    pub copied_bytes: u64,
+    /// Segments that left; their files are unlinked a little later.
+    pub segments: u64,
+    /// Bytes of disk given back with them.
+    pub bytes: u64,
+    /// Keys that left the index because they had expired.
+    pub keys: u64,
+    /// Another call would go on: there is more to do, or it waits for reads or for a sync.
+    pub more: bool,
 }
 
 /// What an expiry removed.

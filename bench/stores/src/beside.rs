@@ -19,8 +19,8 @@ const QUIET: u8 = 0;
 const BUSY: u8 = 1;
 const STOP: u8 = 2;
 
-/// p99 during `act` over p99 without it; `None` if the store has no such thing. `act` is told the number of the stretch, 0
-/// before the first, and says whether there is more to do in it; `key` chooses what is read.
+/// p99 in stretches in which `act` is busy over p99 in those in which it is not. `act` is told the number of the pair of
+/// stretches and whether it is to be busy, and says whether there is more to do in this one; `key` chooses what is read.
 ///
 /// # Errors
 /// If the store fails.
@@ -29,33 +29,29 @@ pub fn beside<S: Store>(
     data: &Data,
     store: &mut S,
     key: impl Fn(&mut Random) -> u64 + Send,
-    mut act: impl FnMut(&mut S, u32) -> anyhow::Result<bool>,
-) -> anyhow::Result<Option<f64>> {
-    if !act(store, 0)? {
-        return Ok(None);
-    }
+    mut act: impl FnMut(&mut S, u32, bool) -> anyhow::Result<bool>,
+) -> anyhow::Result<f64> {
     let (reads, now) = (store.reads(), AtomicU8::new(QUIET));
     let mode = &now;
     let stretch = Duration::from_secs_f64(plan.seconds / f64::from(2 * STRETCHES));
     let latencies = std::thread::scope(|scope| {
         let reader = scope.spawn(move || read(data, reads, mode, key));
-        let done = (1..=STRETCHES).try_for_each(|stretch_number| {
-            mode.store(QUIET, Ordering::Relaxed);
-            std::thread::sleep(stretch);
-            mode.store(BUSY, Ordering::Relaxed);
+        let done = (0..2 * STRETCHES).try_for_each(|n| {
+            let busy = n % 2 == 1;
+            mode.store(if busy { BUSY } else { QUIET }, Ordering::Relaxed);
             let start = Instant::now();
-            while start.elapsed() < stretch {
-                if !act(store, stretch_number)? {
-                    break;
-                }
+            let mut more = true;
+            while more && start.elapsed() < stretch {
+                more = act(store, n / 2 + 1, busy)?;
             }
+            std::thread::sleep(stretch.saturating_sub(start.elapsed()));
             anyhow::Ok(())
         });
         mode.store(STOP, Ordering::Relaxed);
         let latencies = reader.join().map_err(|_| anyhow::anyhow!("the reader panicked"))?;
         done.and(latencies)
     })?;
-    Ok(Some(latencies[1].us(0.99) / latencies[0].us(0.99)))
+    Ok(latencies[1].us(0.99) / latencies[0].us(0.99))
 }
 
 /// Reads keys on a schedule until told to stop; a latency counts from when the read was due.

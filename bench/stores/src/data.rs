@@ -174,7 +174,7 @@ impl Random {
 
 #[cfg(test)]
 mod tests {
-    use crate::*;
+    use super::*;
 
     #[test]
     fn an_order_visits_every_number_once() {

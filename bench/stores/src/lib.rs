@@ -5,6 +5,7 @@ mod beside;
 pub mod data;
 pub mod meter;
 pub mod plan;
+mod space;
 pub mod store;
 pub mod work;
 

@@ -11,6 +11,8 @@ pub enum Purpose {
     Latest,
     /// All versions of each key, to be read as of a time.
     History,
+    /// As it was left, to read from the disk.
+    Cold,
     /// Values that expire.
     Expiring,
     /// The latest value of each key on a disk that must not fill up beyond this many bytes.
@@ -77,14 +79,11 @@ pub trait Store: Sized {
     /// How often it is to see the warm-up's keys until it has learned what it learns.
     const WARM_UPS: u64 = 1;
 
-    /// It knows how many keys it has.
-    const COUNTS_KEYS: bool = false;
+    /// What only Forebay does is asked of it too.
+    const OURS: bool = false;
 
     /// It can be told what has expired.
     const EXPIRES: bool = true;
-
-    /// Expiry goes in steps short enough to look at what reads feel of it.
-    const EXPIRES_IN_STEPS: bool = false;
 
     /// Opens or begins one.
     ///

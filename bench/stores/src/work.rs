@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 
-use crate::beside::{STRETCHES, beside};
+use crate::beside::beside;
+use crate::space::{expiry, space};
 use crate::data::{Data, Order, Random, START_MS, TTL_MS, split};
 use crate::meter::{Figure, Latencies, Meter, anonymous_bytes, drop_from_cache, file_bytes};
 use crate::plan::{BATCH, Plan, Step, VIEWS};
 use crate::store::{Background, Purpose, Reads, Setup, Store};
 
-const HOUR_MS: i64 = 3_600_000;
 /// Views of an entity, in order.
 const ALL_VIEWS: [u16; VIEWS as usize] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10];
 
@@ -33,22 +33,22 @@ pub fn run<S: Store>(plan: &Plan) -> anyhow::Result<()> {
 }
 
 /// Points in order, put in commits of a thousand.
-struct Feed<'d> {
+pub(crate) struct Feed<'d> {
     data: &'d Data,
     keys: u64,
     /// Data points put so far.
     put: u64,
     /// Bytes of entities and payloads among them.
-    raw: u64,
+    pub(crate) raw: u64,
 }
 
 impl<'d> Feed<'d> {
-    fn new(data: &'d Data, keys: u64) -> Feed<'d> {
+    pub(crate) fn new(data: &'d Data, keys: u64) -> Feed<'d> {
         Feed { data, keys, put: 0, raw: 0 }
     }
 
     /// Puts one data point about a key; commits after every thousandth.
-    fn put<S: Store>(&mut self, store: &mut S, key: u64) -> anyhow::Result<()> {
+    pub(crate) fn put<S: Store>(&mut self, store: &mut S, key: u64) -> anyhow::Result<()> {
         let point = self.data.point(self.put, key, self.keys);
         store.put(&point)?;
         self.put += 1;
@@ -57,14 +57,26 @@ impl<'d> Feed<'d> {
     }
 
     /// Puts `count` of them in the order of a pass.
-    fn pass<S: Store>(&mut self, store: &mut S, pass: u64, count: u64) -> anyhow::Result<()> {
+    pub(crate) fn pass<S: Store>(&mut self, store: &mut S, pass: u64, count: u64) -> anyhow::Result<()> {
         let mut order = Order::new(self.keys, pass);
         (0..count).try_for_each(|_| self.put(store, order.next_number()))?;
         store.commit()
     }
 
+    /// The same with a piece of thinning after each commit.
+    pub(crate) fn pass_thinning<S: Store>(&mut self, store: &mut S, pass: u64, count: u64) -> anyhow::Result<()> {
+        let mut order = Order::new(self.keys, pass);
+        for _ in 0..count {
+            self.put(store, order.next_number())?;
+            if self.put.is_multiple_of(BATCH) {
+                store.background(Background::Thin)?;
+            }
+        }
+        store.commit()
+    }
+
     /// Every key for the first time, one view after the other, entities scattered.
-    fn load<S: Store>(&mut self, store: &mut S) -> anyhow::Result<()> {
+    pub(crate) fn load<S: Store>(&mut self, store: &mut S) -> anyhow::Result<()> {
         let entities = self.keys / VIEWS;
         for view in 0..VIEWS {
             let mut order = Order::new(entities, view);
@@ -74,7 +86,7 @@ impl<'d> Feed<'d> {
     }
 
     /// Entities that nothing is measured of, a quarter of the others, so that what a store learns from samples is learned.
-    fn warm_up<S: Store>(&mut self, store: &mut S) -> anyhow::Result<()> {
+    pub(crate) fn warm_up<S: Store>(&mut self, store: &mut S) -> anyhow::Result<()> {
         let count = self.keys / 4 / VIEWS * VIEWS;
         for pass in 0..S::WARM_UPS {
             let mut order = Order::new(count, pass);
@@ -87,21 +99,20 @@ impl<'d> Feed<'d> {
     }
 }
 
-fn setup(plan: &Plan, purpose: Purpose) -> Setup {
+pub(crate) fn setup(plan: &Plan, purpose: Purpose) -> Setup {
     Setup { dir: plan.dir.clone(), purpose, cache_bytes: plan.cache_bytes }
 }
 
 fn work<S: Store>(plan: &Plan, data: &Data) -> anyhow::Result<()> {
+    let memory = anonymous_bytes();
     let mut store = S::open(&setup(plan, Purpose::Latest))?;
     let mut feed = Feed::new(data, plan.keys);
     feed.warm_up(&mut store)?;
-    let (disk, memory) = (file_bytes(&plan.dir), anonymous_bytes());
+    let disk = file_bytes(&plan.dir);
     let (all, meter) = (Meter::start(), Meter::start());
     feed.load(&mut store)?;
     meter.taken().rate("put", plan.keys).print();
     let raw = feed.raw as f64;
-    let grown = anonymous_bytes().saturating_sub(memory) as f64 / plan.keys as f64;
-    Figure::new("memory_per_key", grown, 0.0).print();
     let loaded = file_bytes(&plan.dir).saturating_sub(disk) as f64;
     let meter = Meter::start();
     feed.pass(&mut store, 2, plan.keys)?;
@@ -118,9 +129,11 @@ fn work<S: Store>(plan: &Plan, data: &Data) -> anyhow::Result<()> {
         Figure::new("index_per_key", sizes.index as f64 / sizes.keys.max(1) as f64, 0.0).print();
     }
     gets(plan, data, &mut store.reads())?;
-    if let Some(ratio) =
-        beside(plan, data, &mut store, any_key(plan), |store, _| store.background(Background::Checkpoint))?
-    {
+    Figure::new("memory_mib", (anonymous_bytes() - memory) as f64 / f64::from(1 << 20), 0.0).print();
+    if S::OURS {
+        let ratio = beside(plan, data, &mut store, any_key(plan), |store, _, busy| {
+            if busy { store.background(Background::Checkpoint) } else { Ok(false) }
+        })?;
         Figure::new("read_p99_checkpoint", ratio, 0.0).print();
     }
     // Left as a crash leaves it in the middle of its work: nothing is closed, flushed or waited for.
@@ -169,7 +182,8 @@ fn burst<S: Store>(plan: &Plan, feed: &mut Feed<'_>, store: &mut S) -> anyhow::R
     Ok(())
 }
 
-fn any_key(plan: &Plan) -> impl Fn(&mut Random) -> u64 + Send + use<> {
+/// Any of them.
+pub(crate) fn any_key(plan: &Plan) -> impl Fn(&mut Random) -> u64 + Send + use<> {
     let keys = plan.keys;
     move |random| random.below(keys)
 }
@@ -209,20 +223,20 @@ fn paced(name: &str, seconds: f64, mut act: impl FnMut() -> anyhow::Result<()>) 
 }
 
 fn reopen<S: Store>(plan: &Plan, data: &Data) -> anyhow::Result<()> {
-    let open = |name: &str| {
+    let open = |name: &str, purpose| {
         let meter = Meter::start();
-        let store = S::open(&setup(plan, Purpose::Latest))?;
+        let store = S::open(&setup(plan, purpose))?;
         let taken = meter.taken();
         Figure::new(name, taken.seconds, 0.0).print();
         anyhow::Ok(store)
     };
-    let store = open("open_crashed_s")?;
+    let store = open("open_crashed_s", Purpose::Latest)?;
     let keys = store.sizes().keys;
-    ensure!(!S::COUNTS_KEYS || keys >= plan.keys, "{keys} keys of {}", plan.keys);
+    ensure!(!S::OURS || keys >= plan.keys, "{keys} keys of {}", plan.keys);
     store.close()?;
-    open("open_closed_s")?.close()?;
+    open("open_closed_s", Purpose::Latest)?.close()?;
     drop_from_cache(&plan.dir);
-    let store = open("open_cold_s")?;
+    let store = open("open_cold_s", Purpose::Cold)?;
     // What opening has read.
     drop_from_cache(&plan.dir);
     let (mut reads, mut random, mut latencies) = (store.reads(), Random::new(2), Latencies::default());
@@ -270,97 +284,5 @@ fn history<S: Store>(plan: &Plan, data: &Data) -> anyhow::Result<()> {
     meter.taken().rate("as_of", count).print();
     Figure::new("as_of_p50_us", latencies.us(0.5), 0.0).print();
     Figure::new("as_of_p99_us", latencies.us(0.99), 0.0).print();
-    Ok(())
-}
-
-/// Two halves, of which the older one expires: what it takes to have the space of most of it back, and what reads of the
-/// younger half feel while the rest goes.
-fn expiry<S: Store>(plan: &Plan, data: &Data) -> anyhow::Result<()> {
-    if !S::EXPIRES {
-        return Ok(());
-    }
-    let mut store = S::open(&setup(plan, Purpose::Expiring))?;
-    let mut order = Order::new(plan.keys, 5);
-    let half = plan.keys / 2;
-    let mut live = Vec::new();
-    for n in 0..plan.keys {
-        let key = order.next_number();
-        let mut point = data.point(n, key, plan.keys);
-        point.event_time_ms = START_MS + n as i64 + if n < half { 0 } else { TTL_MS + 4 * HOUR_MS };
-        point.expiry_ms = point.event_time_ms + TTL_MS;
-        store.put(&point)?;
-        (n >= half).then(|| live.push(key));
-        if n % BATCH == BATCH - 1 {
-            store.commit()?;
-        }
-    }
-    store.commit()?;
-    store.settle()?;
-    // Everything expires this long after it happened: its TTL and the lateness that is allowed.
-    let expired = |n: u64| Background::Expire(START_MS + TTL_MS + HOUR_MS + n as i64);
-    let most = half * 3 / 4;
-    let (disk, meter) = (file_bytes(&plan.dir), Meter::start());
-    store.background(expired(most))?;
-    let freed = disk.saturating_sub(settled_bytes(&plan.dir)) as f64;
-    let taken = meter.taken();
-    ensure!(freed > 0.0, "expiry gave no space back");
-    Figure::new("expiry_cpu_us", taken.cpu * 1e6 / most as f64, 0.0).print();
-    Figure::new("expiry_written_per_freed", taken.written as f64 / freed, 0.0).print();
-    if S::EXPIRES_IN_STEPS {
-        let some = |random: &mut Random| live[random.below(live.len() as u64) as usize];
-        let left = half - most;
-        let ratio = beside(plan, data, &mut store, some, |store, stretch| {
-            store.background(expired(most + left * u64::from(stretch) / u64::from(STRETCHES)))
-        })?;
-        ratio.iter().for_each(|ratio| Figure::new("read_p99_expire", *ratio, 0.0).print());
-    }
-    Ok(())
-}
-
-/// Bytes of the files once no more of them go.
-fn settled_bytes(dir: &std::path::Path) -> u64 {
-    let mut bytes = file_bytes(dir);
-    loop {
-        std::thread::sleep(Duration::from_millis(30));
-        match file_bytes(dir) {
-            same if same == bytes => return same,
-            other => bytes = other,
-        }
-    }
-}
-
-/// Updates on a disk that is 60 % full of current values.
-fn space<S: Store>(plan: &Plan, data: &Data) -> anyhow::Result<()> {
-    let mut feed = Feed::new(data, plan.keys);
-    let mut store = S::open(&setup(plan, Purpose::Latest))?;
-    feed.warm_up(&mut store)?;
-    let before = file_bytes(&plan.dir);
-    feed.load(&mut store)?;
-    store.settle()?;
-    let live = file_bytes(&plan.dir) - before;
-    store.close()?;
-    let limit = live as f64 / 0.6;
-    let mut store = S::open(&setup(plan, Purpose::Tight(limit as u64)))?;
-    // Until there is something to clean the disk only fills up.
-    feed.pass(&mut store, 6, plan.keys)?;
-    let (raw, meter) = (feed.raw, Meter::start());
-    for pass in 7..10 {
-        feed.pass(&mut store, pass, plan.keys)?;
-    }
-    let taken = meter.taken();
-    Figure::new(
-        "tight_update",
-        3.0 * plan.keys as f64 / taken.seconds,
-        taken.cpu * 1e6 / (3.0 * plan.keys as f64),
-    )
-    .print();
-    Figure::new("tight_written_per_raw", taken.written as f64 / (feed.raw - raw) as f64, 0.0).print();
-    Figure::new("tight_written_per_stored", taken.written as f64 / (3.0 * live as f64), 0.0).print();
-    Figure::new("tight_disk", file_bytes(&plan.dir) as f64 / limit, 0.0).print();
-    if let Some(ratio) =
-        beside(plan, data, &mut store, any_key(plan), |store, _| store.background(Background::Thin))?
-    {
-        Figure::new("read_p99_thin", ratio, 0.0).print();
-    }
     Ok(())
 }

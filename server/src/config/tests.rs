@@ -21,6 +21,8 @@ fn the_sample_means_the_defaults() {
     assert_eq!(sample.server.http_listen.to_string(), "127.0.0.1:7401");
     assert_eq!(sample.storage.dir, Path::new("/etc/forebay/data"));
     assert_eq!((sample.storage.sync_interval_ms, sample.storage.segment_bytes), (50, 256 << 20));
+    assert_eq!((sample.storage.memory_bytes, sample.storage.preload_bytes), (None, 0));
+    assert_eq!(parse_with("[storage]\nmemory = \"8GiB\"", &[]).unwrap().storage.memory_limit(), 8 << 30);
     assert_eq!((sample.read.max_entities, sample.ingest.batch_wait_ms), (10_000, 5));
 }
 

@@ -71,6 +71,7 @@ fn what_differs(old: &LaneDefinition, new: &LaneDefinition) -> String {
         ("threads", old.threads != new.threads),
         ("max_value", old.max_value_bytes != new.max_value_bytes),
         ("future_bound", old.future_bound_ms != new.future_bound_ms),
+        ("disk", old.disk_bytes != new.disk_bytes),
         ("allowed_lateness", old.allowed_lateness_ms != new.allowed_lateness_ms),
     ];
     settings.iter().filter(|(_, differs)| *differs).map(|(name, _)| *name).collect::<Vec<_>>().join(", ")

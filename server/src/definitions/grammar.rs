@@ -104,6 +104,7 @@ fn lane(table: Table<'_>) -> Placed<LaneDefinition> {
         max_value_bytes: table.size_bytes("max_value", 1..=100 << 20).unwrap_or(1 << 20) as usize,
         future_bound_ms: table.duration_ms("future_bound", 0..=400 * DAY).unwrap_or(300 * SECOND),
         allowed_lateness_ms: table.duration_ms("allowed_lateness", 0..=400 * DAY).unwrap_or(3600 * SECOND),
+        disk_bytes: table.size_bytes("disk", 1 << 20..=1 << 50),
         name,
     };
     finish(table, item)

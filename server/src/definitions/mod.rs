@@ -64,6 +64,8 @@ pub struct LaneDefinition {
     pub future_bound_ms: i64,
     /// How long past its expiry a version is remembered, so that a late older value cannot bring an entity back.
     pub allowed_lateness_ms: i64,
+    /// Most disk its shards may take on one server; none: all there is.
+    pub disk_bytes: Option<u64>,
 }
 
 /// One source topic of a lane.

@@ -158,7 +158,7 @@ impl LaneThread {
 
     /// A full disk makes the lane wait; anything else stops the shard.
     pub(super) fn storage_failed(&mut self, at: usize, error: &WriteError) -> Stop {
-        if let WriteError::NoSpace { .. } = error {
+        if error.can_be_waited_out() {
             self.pause(format!("{error}; ingest of the lane goes on when there is room"));
             return Stop::Paused;
         }

@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use std::thread::Thread;
 use std::time::Duration;
 
-use forebay_storage::{Options, ShardIdentity, SyncGroup, TopicLog};
+use forebay_storage::{DiskBudget, Options, ShardIdentity, SyncGroup, TopicLog};
 use parking_lot::Mutex;
 
 use super::route::policies;
@@ -39,6 +39,8 @@ pub struct LaneRun {
     pub instance: String,
     /// Syncs the lane's shards.
     pub sync: SyncGroup,
+    /// What the lane's shards may take of the disk together.
+    pub disk: Option<Arc<DiskBudget>>,
     /// Answers questions about topics.
     pub admin: TopicAdmin,
     /// Set when the lane is to end.
@@ -65,7 +67,9 @@ impl LaneRun {
     /// A lane about to start.
     pub fn new(inputs: LaneInputs) -> Self {
         let LaneInputs { lane, definitions, clock, kafka, storage, ingest, instance, sync, admin } = inputs;
+        let disk = lane.definition.disk_bytes.map(|hard| DiskBudget::new(hard / 10 * 9, hard));
         LaneRun {
+            disk,
             lane,
             definitions,
             clock,
@@ -189,6 +193,7 @@ impl LaneRun {
             allowed_lateness_ms: self.lane.definition.allowed_lateness_ms,
             // Until `memory` has looked at it.
             resident_bytes: self.storage.memory_limit(),
+            disk: self.disk.clone(),
             ..Options::default()
         }
     }

@@ -27,7 +27,12 @@ pub struct Shard {
     /// The views whose fields the writer finds while it encodes.
     bound: BTreeMap<u16, Arc<View>>,
     pending: Pending,
+    /// Bytes committed since the last thinning.
+    thin_bytes: u64,
 }
+
+/// Thinning goes on after so many bytes of new data, in small steps beside it.
+const THIN_AFTER: u64 = 256 << 10;
 
 /// One topic of a shard.
 pub struct Source {
@@ -65,7 +70,7 @@ impl Shard {
     ) -> Shard {
         let pending = Pending { newest_timestamp_ms: vec![0; topics.len()], ..Pending::default() };
         let bound = BTreeMap::new();
-        Shard { partition: handle.partition, handle, topics, writer, reader, bound, pending }
+        Shard { partition: handle.partition, handle, topics, writer, reader, bound, pending, thin_bytes: 0 }
     }
 
     /// The next offset wanted of a topic, uncommitted ones included.
@@ -166,7 +171,9 @@ impl Shard {
         if self.pending.steps == 0 {
             return Ok(None);
         }
+        let bytes = self.writer.pending_bytes();
         self.writer.commit()?;
+        self.thin_bytes += bytes;
         Ok(Some(self.committed(counters)))
     }
 
@@ -218,15 +225,36 @@ impl Shard {
         self.reader.durable(self.topics[topic].index).map_or(0, |last| last.0 + 1)
     }
 
-    /// Removes files that no read can notice any more. Commits the frame first: its dead letters must be written.
-    pub fn expire(&mut self, now_ms: i64, counters: &Counters) -> Result<(), WriteError> {
-        self.commit(counters)?;
+    /// Does a little to remove files that no read can notice any more; true if more is to be done. Commits the frame
+    /// first: its dead letters must be written. If there is no room for it, this may make some.
+    pub fn expire(&mut self, now_ms: i64, counters: &Counters) -> Result<bool, WriteError> {
+        match self.commit(counters) {
+            Err(error) if !error.can_be_waited_out() => return Err(error),
+            _ => {}
+        }
         let report = self.writer.expire(now_ms)?;
         if report.segments > 0 {
             let (segments, bytes) = (report.segments, report.bytes);
             tracing::info!(partition = self.partition, segments, bytes, "expired segments removed");
         }
+        Ok(report.more)
+    }
+
+    /// Does a little to give back the space of replaced values: copies as much as came in since, and at least
+    /// `idle_bytes`. The frame's dead letters must be written.
+    pub fn thin(&mut self, now_ms: i64, idle_bytes: u64) -> Result<(), WriteError> {
+        let bytes = std::mem::take(&mut self.thin_bytes).max(idle_bytes);
+        let report = self.writer.thin(now_ms, bytes)?;
+        if report.segments > 0 {
+            let (segments, bytes) = (report.segments, report.bytes);
+            tracing::debug!(partition = self.partition, segments, bytes, "thinned out segments removed");
+        }
         Ok(())
+    }
+
+    /// Whether so much came in since the last thinning that another slice of it is due.
+    pub fn must_thin(&self) -> bool {
+        self.thin_bytes >= THIN_AFTER
     }
 
     /// Why the shard stopped, if its disk failed it.

@@ -4,12 +4,17 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use forebay_storage::WriteError;
+
 use super::lane_thread::LaneThread;
+use super::shard::Shard;
 use crate::kafka::consumer::Event;
 
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 const COMMIT_EVERY: Duration = Duration::from_millis(500);
 const EXPIRE_EVERY: Duration = Duration::from_secs(1);
+/// Bytes a shard may copy at each look to give back space, though nothing comes in.
+const IDLE_THINNING: u64 = 256 << 10;
 /// How long a stop waits for Kafka to take the last offsets. They are for people's monitoring; nothing rests on them.
 const LAST_OFFSETS: Duration = Duration::from_secs(2);
 
@@ -57,7 +62,13 @@ impl LaneThread {
     /// Does what is due.
     pub(super) fn keep_up(&mut self) {
         let now = Instant::now();
-        if now.duration_since(self.upkeep.looked) < LOOK_EVERY {
+        let look = now.duration_since(self.upkeep.looked) >= LOOK_EVERY;
+        // Expiring and thinning commit what is under way, which must not be while its dead letters are not written.
+        let settled = self.letters.is_settled();
+        if settled {
+            self.thin(look);
+        }
+        if !look {
             return;
         }
         self.upkeep.looked = now;
@@ -67,11 +78,9 @@ impl LaneThread {
             self.upkeep.offsets_said = now;
             self.commit_offsets(false);
         }
-        // Expiring commits what is under way, which must not be while its dead letters are not written.
-        let settled = self.pause.is_none() && self.letters.is_settled();
         if settled && now.duration_since(self.upkeep.expired) >= EXPIRE_EVERY {
-            self.upkeep.expired = now;
-            self.expire();
+            // A slice at a time, so that nothing waits for it.
+            self.upkeep.expired = if self.expire() { self.upkeep.expired } else { now };
         }
     }
 
@@ -102,17 +111,42 @@ impl LaneThread {
         }
     }
 
-    fn expire(&mut self) {
+    /// Removes what has expired; true if there is more to do.
+    fn expire(&mut self) -> bool {
+        let (now_ms, run) = (self.run.clock.now_ms(), self.run.clone());
+        let mut more = false;
+        self.each_shard(|shard| {
+            more |= shard.expire(now_ms, &run.lane.counters)?;
+            Ok(())
+        });
+        more
+    }
+
+    /// Goes on with thinning: in step with what comes in, a little at each look, and all the time while ingest waits.
+    fn thin(&mut self, look: bool) {
         let now_ms = self.run.clock.now_ms();
+        let idle_bytes = match look {
+            _ if self.pause.is_some() => u64::MAX,
+            true => IDLE_THINNING,
+            false => 0,
+        };
+        self.each_shard(|shard| match idle_bytes > 0 || shard.must_thin() {
+            true => shard.thin(now_ms, idle_bytes),
+            false => Ok(()),
+        });
+    }
+
+    /// Does something with every shard. While ingest waits, a shard that has no room either is no news.
+    fn each_shard(&mut self, mut work: impl FnMut(&mut Shard) -> Result<(), WriteError>) {
         let mut at = 0;
         while at < self.shards.len() {
-            match self.shards[at].expire(now_ms, &self.run.lane.counters) {
-                Ok(()) => at += 1,
-                Err(error) => {
+            match work(&mut self.shards[at]) {
+                Err(error) if self.pause.is_none() || !error.can_be_waited_out() => {
                     let before = self.shards.len();
                     self.storage_failed(at, &error);
                     at += usize::from(self.shards.len() == before);
                 }
+                _ => at += 1,
             }
         }
     }

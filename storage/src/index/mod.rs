@@ -64,7 +64,7 @@ pub(crate) struct Index {
     filling: AtomicBool,
 }
 
-const REGION_BITS: u32 = 4;
+const REGION_BITS: u32 = if cfg!(loom) { 1 } else { 4 };
 impl Key {
     #[inline]
     pub fn new(entity_hash: u128) -> Key {
@@ -311,5 +311,7 @@ impl Entity<'_> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, loom))]
+mod races;
+#[cfg(all(test, not(loom)))]
 mod tests;

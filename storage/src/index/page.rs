@@ -17,7 +17,7 @@ use crate::map::prefetch;
 #[cfg_attr(not(loom), repr(align(128)))]
 pub(super) struct Page {
     /// By line; 0: free. Nothing but whole words is ever loaded of them.
-    fingerprints: [AtomicU64; MOST_ENTITIES / 8],
+    fingerprints: [AtomicU64; MOST_ENTITIES.div_ceil(8)],
     mains: Box<[Main]>,
     mores: Box<[More]>,
     mains_used: AtomicU8,
@@ -36,7 +36,7 @@ pub(super) struct Lines {
 }
 
 /// Fingerprints have room for so many.
-pub(super) const MOST_ENTITIES: usize = 64;
+pub(super) const MOST_ENTITIES: usize = if cfg!(loom) { 2 } else { 64 };
 /// Links are bytes.
 pub(super) const MOST_MORES: usize = 255;
 /// Lines a page may have of a kind. With 64 bytes each these are sizes that jemalloc has, so nothing is lost to rounding.

@@ -65,7 +65,7 @@ layout! {
 
 const MAGIC: [u8; 8] = *b"FBYINDEX";
 const TRAILER_MAGIC: [u8; 8] = *b"FBYINDXE";
-const DIR: &str = "index";
+pub(crate) const DIR: &str = "index";
 /// What stands before the content of a chunk, and after it.
 const CHUNK_HEAD: usize = 8;
 const CHUNK_SUM: usize = 8;
@@ -172,7 +172,8 @@ pub(crate) fn load(dir: &Path, number: u32, shard: [u8; 16], segments: &Segments
     }
     let map = Map::new(&file, bytes).map_err(|error| in_file(&error))?;
     let all = map.get(0, bytes as usize).unwrap_or_default();
-    parse(all, number, shard, segments).map_err(|why| in_file(&why))
+    let parsed = parse(all, number, shard, segments).map_err(|why| in_file(&why))?;
+    if map.is_damaged() { Err(in_file(&"it cannot be read")) } else { Ok(parsed) }
 }
 
 fn parse(all: &[u8], number: u32, shard: [u8; 16], segments: &Segments) -> Result<Loaded, &'static str> {
@@ -214,6 +215,21 @@ fn pages(rest: &mut &[u8], chunks: u64, segments: &Segments) -> Result<Index, &'
         Some(index) if rest.is_empty() => Ok(index),
         _ => Err("pages are missing, or it has too many views"),
     }
+}
+
+/// What a checkpoint says of itself, for people; or why it is not whole.
+pub(crate) fn describe(file: &Path) -> Result<serde_json::Value, String> {
+    let all = fs::read(file).map_err(|error| error.to_string())?;
+    let header = all.get(..FileHeader::SIZE).map(FileHeader::decode).ok_or("it has no header")?;
+    let trailer = all.last_chunk().map(|last: &[u8; FileTrailer::SIZE]| FileTrailer::decode(last));
+    let trailer = trailer.ok_or("it has no trailer")?;
+    // With no segments every slot leads nowhere: what is checked are sums and pages.
+    parse(&all, header.number, header.shard, &Segments::default())?;
+    Ok(serde_json::json!({
+        "what": "index", "number": header.number, "format": header.format, "stream": header.stream,
+        "first_segment": header.first_segment, "sequence": header.sequence, "ends_at": trailer.ends_at,
+        "chunks": trailer.chunks, "bytes": all.len(),
+    }))
 }
 
 /// Takes the content of a chunk that is whole off the front.

@@ -56,6 +56,8 @@ pub(crate) struct Segment {
     file: File,
     /// Highest expiry of its records, for expiry; `i64::MIN` without records.
     pub max_expiry_ms: AtomicI64,
+    /// Its records.
+    pub records: AtomicU32,
     /// It is full and has no footer yet.
     pub sealing: AtomicBool,
     /// Slots that lead here: its records that are the newest of their keys. Changed by the writer, at a commit.
@@ -184,13 +186,17 @@ impl Segment {
             map,
             file,
             max_expiry_ms: AtomicI64::new(i64::MIN),
+            records: AtomicU32::new(0),
             sealing: AtomicBool::new(false),
             live: AtomicU32::new(0),
             base_ms: OnceLock::new(),
         }
     }
 
-    /// Writes bytes of a frame or footer.
+    /// Writes bytes of a frame or footer. By `pwrite`: on ext4, 150 KiB at a time while another thread syncs, it takes
+    /// 30 µs and at the 99.9th percentile 0.15 ms. A store into a shared mapping of the same file takes as long at the
+    /// median but faults page by page, and a fault waits for the journal: 2 ms at the 99th, 19 ms at the 99.9th percentile,
+    /// 1.1 and 2.5 ms with MADV_POPULATE_WRITE. In memory (tmpfs) they are equal.
     pub fn write(&self, bytes: &[u8], at: u64) -> io::Result<()> {
         std::os::unix::fs::FileExt::write_all_at(&self.file, bytes, at)
     }
@@ -230,6 +236,25 @@ impl Segment {
     /// Notes the expiry of a record it has now.
     pub fn note_expiry(&self, expiry_ms: i64) {
         self.max_expiry_ms.fetch_max(expiry_ms, Ordering::Relaxed);
+    }
+
+    /// Reads a range of bytes, so that they are in memory when they are looked at.
+    pub fn read_ahead(&self, from: u64, to: u64) {
+        let mut buffer = vec![0; 1 << 20];
+        let to = to.min(self.capacity());
+        let mut at = from;
+        while at < to {
+            let bytes = buffer.len().min((to - at) as usize);
+            // Whoever looks at them finds out what is wrong.
+            let _ = std::os::unix::fs::FileExt::read_at(&self.file, &mut buffer[..bytes], at);
+            at += bytes as u64;
+        }
+    }
+
+    /// Records, and how many of them are the newest of their keys.
+    pub fn counts(&self) -> (u64, u64) {
+        let count = |counter: &AtomicU32| u64::from(counter.load(Ordering::Relaxed));
+        (count(&self.records), count(&self.live))
     }
 
     /// Counts slots that lead here.
@@ -348,14 +373,15 @@ impl Segments {
     }
 
     /// The segment a slot leads to; nothing if it is gone. Slots know segment numbers modulo 2^20, and there are never so
-    /// many: a slot of a segment older than all comes out beyond the newest.
+    /// many: a slot of a segment that is gone comes out beyond the newest.
     #[inline]
     pub fn of_slot(&self, slot: Slot) -> Option<&Arc<Segment>> {
         if slot == Slot::NONE {
             return None;
         }
-        let place = slot.segment().wrapping_sub(self.first()) & (Slot::SEGMENTS - 1);
-        self.list.get((*self.places.get(place as usize)? as usize).checked_sub(1)?)
+        let first = self.first();
+        let number = first + (slot.segment().wrapping_sub(first) & (Slot::SEGMENTS - 1));
+        self.at(number)
     }
 
     /// Asks for the first cache lines of the record a slot leads to: header, entity id and some payload.
@@ -368,10 +394,16 @@ impl Segments {
 
     /// Counts the slots that lead to each segment, from those an index has.
     pub fn count_live(&self, index: &Index) {
-        self.list.iter().for_each(|segment| segment.live.store(0, Ordering::Relaxed));
+        let mut live = vec![0; self.places.len()];
+        let first = self.first();
         index.for_each(&crossbeam_epoch::pin(), |slot| {
-            self.of_slot(slot).inspect(|segment| segment.count_live(1));
+            if let Some(segment) = self.of_slot(slot) {
+                live[(segment.number - first) as usize] += 1;
+            }
         });
+        for segment in &self.list {
+            segment.live.store(live[(segment.number - first) as usize], Ordering::Relaxed);
+        }
     }
 
     /// The record at a location, hot or cold; nothing if there is none, or if its segment is gone.

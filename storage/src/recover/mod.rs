@@ -10,9 +10,11 @@
 
 mod files;
 mod scan;
+mod unsure;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use crate::error::OpenError;
 use crate::index::{Index, Logged};
@@ -25,6 +27,7 @@ use crate::planted;
 use crate::shard::{Last, entity_hash};
 use crate::types::OpenReport;
 use crate::write::Active;
+use unsure::Unsure;
 
 /// What the log says.
 #[derive(Debug)]
@@ -47,6 +50,7 @@ pub(crate) struct Recovered {
     remove: Vec<u32>,
     /// The active segment has other bytes than zeros after its last frame, or is too short.
     unclean: bool,
+    unsure: Unsure,
     stored_topics: usize,
 }
 
@@ -119,6 +123,7 @@ impl Recovered {
             footers: Vec::new(),
             remove: Vec::new(),
             unclean: false,
+            unsure: Unsure::new(manifest.durable_sequence),
             stored_topics,
         };
         let mut taken = 0;
@@ -179,8 +184,10 @@ impl Recovered {
             return Ok(false);
         }
         self.check_topics(segment, footer.summary.frames_end, footer.positions().len())?;
+        segment.records.store(footer.len() as u32, Ordering::Relaxed);
         segment.note_expiry(footer.summary.max_expiry_ms);
         segment.note_base(footer.summary.base_ms);
+        segment.records.store(footer.len() as u32, Ordering::Relaxed);
         segment.map.advise_random();
         self.replay(segment, entries.into_iter().flatten())?;
         copy_positions(footer.positions(), &mut self.last.positions);
@@ -198,6 +205,7 @@ impl Recovered {
         while let Ok(frame) = scan::next(&segment, active.tail, &self.last) {
             self.check_topics(&segment, frame.at, usize::from(frame.header.topic_count))?;
             segment.note_base(frame::base_ms(frame.positions()));
+            self.unsure.note(&segment, &frame);
             for record in frame.records() {
                 let record = record.map_err(|at| {
                     OpenError::corrupt(&segment.path, at, "a record that is not whole in a frame that is")
@@ -211,6 +219,7 @@ impl Recovered {
             self.last.segment = segment.number;
             active.tail = frame.end();
         }
+        segment.records.store(active.entries.len() as u32, Ordering::Relaxed);
         if self.last.sequence > self.covered {
             self.replay(&segment, active.entries.iter().copied())?;
         }
@@ -315,6 +324,7 @@ impl Recovered {
             self.clear_tail()?;
         }
         // What was read may be in the page cache only; it is called durable from here on.
+        self.unsure.write_again()?;
         for segment in &self.segments {
             segment.sync().map_err(OpenError::io(&segment.path))?;
         }
@@ -346,7 +356,8 @@ impl Recovered {
         let path = active.segment.path.clone();
         active.segment.clear_from(active.tail).map_err(OpenError::io(&path))?;
         let whole = Segment::open(&path, true)?;
-        whole.note_expiry(active.segment.max_expiry_ms.load(std::sync::atomic::Ordering::Relaxed));
+        whole.note_expiry(active.segment.max_expiry_ms.load(Ordering::Relaxed));
+        whole.records.store(active.segment.records.load(Ordering::Relaxed), Ordering::Relaxed);
         active.segment.base_ms().inspect(|base_ms| whole.note_base(*base_ms));
         active.segment = Arc::new(whole);
         *self.segments.last_mut().expect("it is the last one") = active.segment.clone();

@@ -10,7 +10,7 @@ use crate::index::{Dense, Key, Slot};
 use crate::layout::checksum;
 use crate::log::footer::Entry;
 use crate::log::frame::{self, FrameHeader, Position, PositionEntry};
-use crate::log::segment::Segment;
+use crate::log::segment::{Record, Segment, Segments};
 use crate::record::{self, FLAG_LATE, FLAG_MIXED, Location, RecordHeader};
 use crate::shard::Rank;
 use crate::types::Put;
@@ -84,6 +84,13 @@ impl KeyState {
         }
     }
 
+    /// Whether it has nothing but late records that came to a version which has left since: the key was forgotten with
+    /// it, and an opening forgets them too.
+    pub fn is_orphan(&self, segments: &Segments) -> bool {
+        let gone = |head: &Head| !head.at.is_pending() && segments.at(head.at.segment()).is_none();
+        self.newest_is_late && self.head.as_ref().is_some_and(gone)
+    }
+
     /// What the index is to have once the frame is written at a byte of a segment.
     pub fn new_slot(&self, segment: &Segment, frame: u64) -> Slot {
         segment.slot(frame + self.newest.byte(), self.newest_event_ms, self.newest_is_late)
@@ -115,6 +122,10 @@ impl Batch {
         self.advanced = false;
     }
 
+    pub fn has_records(&self) -> bool {
+        !self.records.is_empty()
+    }
+
     /// Records in it.
     pub fn len(&self) -> usize {
         self.records.len()
@@ -138,15 +149,35 @@ impl Batch {
     pub fn append(
         &mut self,
         known: Option<usize>,
-        mut state: KeyState,
+        state: KeyState,
         put: &Put<'_>,
         header: RecordHeader,
         rank: Rank,
         stored: &Stored<'_>,
     ) {
+        self.add(known, state, header, rank, put.entity, stored.bytes);
+    }
+
+    /// Adds a copy of a current version, which points at nothing. The key is new to the batch. Returns its bytes.
+    pub fn carry(&mut self, state: KeyState, rank: Rank, record: &Record<'_>, payload: &[u8]) -> u64 {
+        let flags = record.header.flags & !(FLAG_LATE | FLAG_MIXED);
+        let header = RecordHeader { prev: 0, jump: 0, late: 0, depth: 1, flags, ..record.header };
+        self.add(None, state, header, rank, record.entity, payload);
+        header.record_bytes() as u64
+    }
+
+    fn add(
+        &mut self,
+        known: Option<usize>,
+        mut state: KeyState,
+        header: RecordHeader,
+        rank: Rank,
+        entity: &[u8],
+        payload: &[u8],
+    ) {
         let at = Location::pending(self.buffer.len());
         self.records.push(Written { at: self.buffer.len() as u32, entity_hash: state.entity_hash });
-        record::append(&mut self.buffer, &header, put.entity, stored.bytes);
+        record::append(&mut self.buffer, &header, entity, payload);
         (state.newest, state.newest_is_late, state.newest_event_ms) =
             (at, header.is_late(), header.event_time_ms);
         if header.is_late() {

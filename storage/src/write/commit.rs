@@ -60,12 +60,12 @@ impl Active {
 
 impl ShardWriter {
     /// Writes the batch, which is not empty, and publishes it.
-    pub(super) fn write_frame(&mut self) -> Result<(), WriteError> {
+    pub(super) fn write_frame(&mut self, thins: bool) -> Result<(), WriteError> {
         let sequence = self.last.sequence + 1;
         if planted::drops_frame(sequence) {
             self.batch.drop_records();
         }
-        self.make_room()?;
+        self.make_room(thins)?;
         let active = self.active.as_mut().expect("making room leaves an active segment");
         let frame = Location::new(active.segment.number, active.tail);
         let header = FrameHeader {
@@ -102,11 +102,15 @@ impl ShardWriter {
         self.shard.begun_sequence.store(sequence, Ordering::Release);
         active.segment.note_base(frame::base_ms(self.last.positions.iter().copied()));
         for state in &self.batch.keys {
+            if state.is_orphan(segments) {
+                continue;
+            }
             let slot = state.new_slot(&active.segment, frame.byte());
             let old = self.shard.index.publish(state.key, state.dense, slot, guard);
             segments.of_slot(old).inspect(|segment| segment.count_live(-1));
+            active.segment.count_live(1);
         }
-        active.segment.count_live(self.batch.keys.len() as i32);
+        active.segment.records.fetch_add(self.batch.len() as u32, Ordering::Relaxed);
         self.shard.applied_sequence.store(sequence, Ordering::Release);
         active.segment.note_expiry(self.batch.max_expiry_ms());
         let bytes = self.batch.buffer.len() as u64;
@@ -115,7 +119,7 @@ impl ShardWriter {
         (self.last.sequence, self.last.sum) = (sequence, sum);
         self.last.segment = active.segment.number;
         self.shard.residency.advance(Location::new(active.segment.number, active.tail));
-        self.cold.forget(segments);
+        self.cold.forget();
         let half = active.segment.capacity() / 2;
         let half_full = active.tail >= half && active.tail - bytes < half;
         self.shard.applied.publish(self.last.positions.iter().map(|position| position.offset));
@@ -127,19 +131,23 @@ impl ShardWriter {
         }
         if half_full {
             // Early enough for a burst; a shard that hardly grows has no file it does not need.
-            keeper::prepare(&self.shard, &self.sync, self.segment_bytes());
+            keeper::prepare(&self.shard, &self.sync, self.segment_bytes(), false);
         }
     }
 
     /// Begins a new segment if the batch does not fit into the one there is.
-    fn make_room(&mut self) -> Result<(), WriteError> {
+    fn make_room(&mut self, thins: bool) -> Result<(), WriteError> {
+        if !thins {
+            // What is there beyond the limit is for copies, even if a batch of data points fits.
+            self.shard.disk.check()?;
+        }
         let (bytes, records, topics) =
             (self.batch.buffer.len() as u64, self.batch.len(), self.shard.topics.len());
         if self.active.as_ref().is_some_and(|active| active.fits(bytes, records, topics)) {
             return Ok(());
         }
         let least = FRAMES_AT + bytes + footer::bytes(records, topics);
-        self.begin_segment(self.segment_bytes(), least.next_multiple_of(PAGE))
+        self.begin_segment(self.segment_bytes(), least.next_multiple_of(PAGE), thins)
     }
 
     fn segment_bytes(&self) -> u64 {
@@ -147,8 +155,8 @@ impl ShardWriter {
     }
 
     /// Goes on in the next segment; the full one gets its footer on the keeper's thread.
-    fn begin_segment(&mut self, wished: u64, least: u64) -> Result<(), WriteError> {
-        let mut segment = keeper::next_segment(&self.shard, &self.sync, wished, least)?;
+    fn begin_segment(&mut self, wished: u64, least: u64, thins: bool) -> Result<(), WriteError> {
+        let mut segment = keeper::next_segment(&self.shard, &self.sync, wished, least, thins)?;
         let begun = segment.begin(self.last.sum, self.last.sequence + 1);
         begun.map_err(|error| poisoned(self, "write of a header", error))?;
         let segment = Arc::new(segment);

@@ -18,12 +18,14 @@ use crate::index_file::Checkpoints;
 use crate::keeper;
 use crate::listing::Listing;
 use crate::log::frame::Position;
+use crate::log::segment::Record;
 use crate::planted;
 use crate::record::{Location, RecordHeader, jump_depth};
 use crate::residency::{ColdPages, Reach};
 use crate::shard::{Last, Shard};
 use crate::sync::SyncGroup;
-use crate::types::{ExpireReport, Keep, Kind, Options, Outcome, Put, TopicIndex, ViewPolicy};
+use crate::thin::Thinning;
+use crate::types::{ExpireReport, Keep, Kind, Options, Outcome, Put, ThinReport, TopicIndex, ViewPolicy};
 use batch::{Batch, Head, KeyState};
 pub(crate) use commit::Active;
 
@@ -40,11 +42,12 @@ pub struct ShardWriter {
     batch: Batch,
     coder: Coder,
     /// How the data points of a view are kept, by its id.
-    keeps: Vec<Option<Keep>>,
+    pub(crate) keeps: Vec<Option<Keep>>,
     checkpoints: Checkpoints,
     pub(crate) sync: SyncGroup,
     /// The segment whose keys are being forgotten.
     pub(crate) forgetting: Option<Listing>,
+    pub(crate) thinning: Thinning,
     /// Topics the shard had before this opening.
     stored_topics: usize,
     /// Pages to drop at the next commit.
@@ -80,6 +83,7 @@ impl ShardWriter {
             checkpoints,
             sync,
             forgetting: None,
+            thinning: Thinning::default(),
             stored_topics,
             cold: ColdPages::default(),
             _locks: locks,
@@ -191,14 +195,46 @@ impl ShardWriter {
     /// Writes the batch as one frame. When it returns, reads see all of it; a sync makes it last a little later.
     ///
     /// # Errors
-    /// `NoSpace` keeps the batch: call it again when there is room. Any other failure stops the shard.
+    /// `NoSpace` and `OverBudget` keep the batch: call it again when there is room. Any other failure stops the shard.
     pub fn commit(&mut self) -> Result<(), WriteError> {
+        self.commit_within(false)
+    }
+
+    /// Commits; with what `thins` it may go past the limit of the disk budget.
+    pub(crate) fn commit_within(&mut self, thins: bool) -> Result<(), WriteError> {
         self.shard.check()?;
         self.take_up_codecs();
         if self.batch.is_empty() {
             return Ok(());
         }
-        self.write_frame()
+        self.write_frame(thins)
+    }
+
+    /// Adds a copy of the current version of a key to the batch, which has nothing but such. Returns its bytes, 0 if it
+    /// is there already.
+    pub(crate) fn carry(
+        &mut self,
+        entity_hash: u128,
+        dense: Dense,
+        record: &Record<'_>,
+    ) -> Result<u64, ReadError> {
+        let (key, view) = (Key::new(entity_hash), record.header.view);
+        if self.batch.find(key, record.entity, view).is_some() {
+            return Ok(0);
+        }
+        let (state, rank) =
+            (KeyState::new(key, entity_hash, view, dense), self.shard.rank(&record.header.key()));
+        Ok(self.batch.carry(state, rank, record, record.payload()?))
+    }
+
+    /// Writes the copies that were added as a frame, or drops them: on request, or if there is no room for them.
+    pub(crate) fn commit_copies(&mut self, wanted: bool) -> Result<(), WriteError> {
+        let done = match wanted && self.batch.has_records() {
+            true => self.write_frame(true),
+            false => Ok(()),
+        };
+        self.batch.clear();
+        done
     }
 
     /// Commits, then takes away the oldest segments as far as all their versions have outlived expiry and allowed
@@ -210,6 +246,17 @@ impl ShardWriter {
     /// As of `commit`.
     pub fn expire(&mut self, now_ms: i64) -> Result<ExpireReport, WriteError> {
         crate::expire::expire(self, now_ms)
+    }
+
+    /// Takes away segments of which too many records were replaced, after copying what lives in them to the end of the
+    /// log: answers for current versions stay what they are, older versions go with the segment. Does nothing if a view
+    /// keeps all its versions. Works for about a millisecond, copies about `budget_bytes` at most, and says whether more
+    /// is to be done; commits what was put, past the limit of the disk budget if need be.
+    ///
+    /// # Errors
+    /// As of `commit`; it may be called again.
+    pub fn thin(&mut self, now_ms: i64, budget_bytes: u64) -> Result<ThinReport, WriteError> {
+        crate::thin::thin(self, now_ms, budget_bytes)
     }
 
     /// Syncs what is committed, on this thread.
@@ -384,6 +431,7 @@ impl Drop for ShardWriter {
     fn drop(&mut self) {
         // Whoever opens the directory next must be alone in it.
         self.shard.errands.stop();
+        self.shard.disk.give_all();
         self.sync.unregister(&self.shard);
     }
 }

@@ -103,7 +103,6 @@ fn a_child_tells_its_story() {
     }
     // A shard that stopped is opened again, and all is told once more.
     for time in 0..3 {
-        say(format_args!("opens"));
         match tell(&story, Path::new(&dir), time > 0) {
             Ok(true) => return say(format_args!("ended")),
             Ok(false) => {}
@@ -118,6 +117,7 @@ fn tell(story: &Story, dir: &Path, again: bool) -> Result<bool, String> {
     let policy = SyncPolicy { interval_ms, bytes: u64::MAX };
     let group = SyncGroup::spawn("crash sync", policy).map_err(|error| error.to_string())?;
     let open = || {
+        say(format_args!("opens"));
         let opened = forebay_storage::open(dir, &identity(), &store::options(), &group);
         opened.map_err(|error| format!("refused: {error}"))
     };

@@ -13,3 +13,4 @@ mod promises;
 mod random;
 mod saved_index;
 mod store;
+mod thinning;

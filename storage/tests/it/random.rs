@@ -284,12 +284,12 @@ fn payload(clock: i64, next: i64, size: usize) -> Vec<u8> {
 }
 
 /// Written bytes, with a few more, since a frame may end in zeros.
-fn used(bytes: &[u8]) -> usize {
+pub fn used(bytes: &[u8]) -> usize {
     bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 40).min(bytes.len())
 }
 
 /// Overwrites a part of a file's written bytes with zeros or with something else.
-fn spoil(path: &std::path::Path, lost: u64, from: usize, garbage: bool) {
+pub fn spoil(path: &std::path::Path, lost: u64, from: usize, garbage: bool) {
     let mut bytes = std::fs::read(path).expect("a segment");
     let written = used(&bytes).saturating_sub(from);
     if written > 0 {

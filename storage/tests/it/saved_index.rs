@@ -158,6 +158,30 @@ fn bad_57_a_checkpoint_ahead_of_the_log_is_ignored_for_good() {
     assert_agrees(&open_at(&old).1, &model);
 }
 
+#[test]
+fn a_checkpoint_is_shown_and_damage_of_it_named() {
+    let dir = crate::store::temporary();
+    let (mut writer, _) = open_at(dir.path());
+    write_all(&mut writer, &mut Model::default(), values(0, 100));
+    writer.close().expect("a close");
+    let path = &checkpoints(dir.path())[0];
+    let shown = |path: &Path| {
+        let mut out = Vec::new();
+        let result = forebay_storage::inspect::dump(path, true, &mut out);
+        result.map(|()| String::from_utf8(out).expect("text")).map_err(|error| error.to_string())
+    };
+    for path in [path, dir.path()] {
+        let text = shown(path).expect("whole");
+        assert!(
+            text.contains(r#""what":"index","number":1"#) && text.contains(r#""sequence":10,"ends_at":10"#)
+        );
+    }
+    let mut bytes = fs::read(path).expect("a checkpoint");
+    bytes[300] ^= 1;
+    fs::write(path, bytes).expect("a checkpoint");
+    assert!(shown(path).expect_err("damage").contains("a checksum does not fit"));
+}
+
 fn open_saving(dir: &Path) -> (ShardWriter, ShardReader) {
     let options = Options { checkpoint_bytes: 20_000, ..options() };
     open(dir, &identity(), &options, &no_sync()).unwrap_or_else(|error| panic!("{error}"))

@@ -6,12 +6,14 @@ use std::time::Duration;
 use forebay_bench_stores::data::TTL_MS;
 use forebay_bench_stores::{Background, Point, Purpose, Reads, Setup, Sizes, Store};
 use forebay_storage::{
-    Kind, Options, Put, ShardIdentity, ShardReader, ShardWriter, SyncGroup, SyncPolicy, TopicIndex, TopicLog,
-    ViewPolicy, open,
+    DiskBudget, Kind, Options, Pinned, Put, ShardIdentity, ShardReader, ShardWriter, SyncGroup, SyncPolicy, TopicIndex, TopicLog,
+    ViewPolicy, WriteError, open,
 };
 
 /// Small beside the 256 MiB of a server, as the data is small beside a server's.
 const SEGMENT_BYTES: u64 = 8 << 20;
+/// Bytes that thinning may copy after a commit of 1,000.
+const THIN_BYTES: u64 = 256 << 10;
 /// Where segments are to go one by one.
 const SMALL_SEGMENT_BYTES: u64 = 1 << 20;
 
@@ -19,6 +21,10 @@ const SMALL_SEGMENT_BYTES: u64 = 1 << 20;
 pub struct Ours {
     writer: ShardWriter,
     reader: ShardReader,
+    /// Where a checkpoint goes, and what is read from the disk.
+    setup: Setup,
+    /// Event time of the last data point, ms since the epoch.
+    now_ms: i64,
     _sync: SyncGroup,
 }
 
@@ -26,6 +32,8 @@ pub struct Ours {
 #[derive(Clone)]
 pub struct OurReads {
     reader: ShardReader,
+    /// It may wait for the disk.
+    blocking: bool,
     /// What is read, decoded.
     text: Vec<u8>,
 }
@@ -47,9 +55,18 @@ pub fn identity(purpose: Purpose) -> ShardIdentity {
 }
 
 /// Settings of the shard.
-pub fn options(purpose: Purpose) -> Options {
-    let segment_bytes = if purpose == Purpose::Expiring { SMALL_SEGMENT_BYTES } else { SEGMENT_BYTES };
-    Options { segment_bytes, ..Options::default() }
+pub fn options(setup: &Setup) -> Options {
+    let segment_bytes = match setup.purpose {
+        Purpose::Expiring | Purpose::Tight(_) => SMALL_SEGMENT_BYTES,
+        _ => SEGMENT_BYTES,
+    };
+    let disk = match setup.purpose {
+        Purpose::Tight(bytes) => Some(DiskBudget::new(bytes / 100 * 97, bytes)),
+        _ => None,
+    };
+    // A server keeps the newest data resident and reads the rest from the disk, on threads that may wait for it.
+    let resident_bytes = if setup.purpose == Purpose::Cold { 0 } else { setup.cache_bytes };
+    Options { segment_bytes, resident_bytes, disk, ..Options::default() }
 }
 
 /// Syncs as a server does, every 50 ms or 8 MiB.
@@ -61,13 +78,12 @@ impl Store for Ours {
     type Reads = OurReads;
     // A view's coding is learned from its first payloads and once more from the first ten thousand.
     const WARM_UPS: u64 = 3;
-    const COUNTS_KEYS: bool = true;
-    const EXPIRES_IN_STEPS: bool = true;
+    const OURS: bool = true;
 
     fn open(setup: &Setup) -> anyhow::Result<Ours> {
         let sync = sync()?;
-        let (writer, reader) = open(&setup.dir, &identity(setup.purpose), &options(setup.purpose), &sync)?;
-        Ok(Ours { writer, reader, _sync: sync })
+        let (writer, reader) = open(&setup.dir, &identity(setup.purpose), &options(setup), &sync)?;
+        Ok(Ours { writer, reader, setup: setup.clone(), now_ms: 0, _sync: sync })
     }
 
     fn put(&mut self, point: &Point<'_>) -> anyhow::Result<()> {
@@ -82,16 +98,27 @@ impl Store for Ours {
             offset: point.offset,
             payload: point.payload,
         };
+        self.now_ms = point.event_time_ms;
         black_box(self.writer.put(&put)?);
         Ok(())
     }
 
     fn commit(&mut self) -> anyhow::Result<()> {
-        Ok(self.writer.commit()?)
+        loop {
+            match self.writer.commit() {
+                // A server waits too, and Kafka holds what comes.
+                Err(WriteError::OverBudget { .. }) => {
+                    self.writer.thin(self.now_ms, u64::MAX)?;
+                    std::thread::sleep(Duration::from_micros(200));
+                }
+                done => return Ok(done?),
+            }
+        }
     }
 
     fn reads(&self) -> OurReads {
-        OurReads { reader: self.reader.clone(), text: Vec::new() }
+        let blocking = self.setup.purpose == Purpose::Cold;
+        OurReads { reader: self.reader.clone(), blocking, text: Vec::new() }
     }
 
     fn settle(&mut self) -> anyhow::Result<()> {
@@ -117,7 +144,13 @@ impl Store for Ours {
                 }
                 Ok(true)
             }
-            Background::Thin | Background::Checkpoint => Ok(false),
+            Background::Checkpoint => {
+                let to = self.setup.dir.with_extension("checkpoint");
+                self.reader.checkpoint(&to)?;
+                std::fs::remove_dir_all(&to)?;
+                Ok(true)
+            }
+            Background::Thin => Ok(self.writer.thin(self.now_ms, THIN_BYTES)?.more),
         }
     }
 
@@ -126,9 +159,13 @@ impl Store for Ours {
     }
 }
 
+fn pin(reader: &ShardReader, blocking: bool) -> Pinned<'_> {
+    if blocking { reader.pin_blocking() } else { reader.pin() }
+}
+
 impl Reads for OurReads {
     fn get(&mut self, entity: &[u8], view: u16) -> anyhow::Result<Option<usize>> {
-        let pinned = self.reader.pin();
+        let pinned = pin(&self.reader, self.blocking);
         let Some(version) = pinned.latest(entity, view)? else { return Ok(None) };
         self.text.clear();
         version.payload_into(&mut self.text)?;
@@ -136,8 +173,8 @@ impl Reads for OurReads {
     }
 
     fn get_many(&mut self, entity: &[u8], views: &[u16]) -> anyhow::Result<usize> {
-        let OurReads { reader, text } = self;
-        let (pinned, mut found, mut failed) = (reader.pin(), 0, None);
+        let OurReads { reader, blocking, text } = self;
+        let (pinned, mut found, mut failed) = (pin(reader, *blocking), 0, None);
         text.clear();
         pinned.latest_many(entity, views, &mut |_, version| {
             let read =
@@ -152,7 +189,7 @@ impl Reads for OurReads {
     }
 
     fn as_of(&mut self, entity: &[u8], view: u16, time_ms: i64) -> anyhow::Result<Option<i64>> {
-        let pinned = self.reader.pin();
+        let pinned = pin(&self.reader, self.blocking);
         let Some(version) = pinned.as_of(entity, view, time_ms, None)? else { return Ok(None) };
         self.text.clear();
         version.payload_into(&mut self.text)?;

@@ -18,7 +18,7 @@ pub fn run(plan: &Plan) -> anyhow::Result<()> {
     fill(&setup, entries)?;
     for (figure, close) in [("rebuild", true), ("open_closed", false)] {
         let meter = Meter::start();
-        let (writer, reader) = open(&setup.dir, &ours::identity(setup.purpose), &options(), &ours::sync()?)?;
+        let (writer, reader) = open(&setup.dir, &ours::identity(setup.purpose), &options(&setup), &ours::sync()?)?;
         let taken = meter.taken();
         anyhow::ensure!(reader.stats().keys == entries, "{} keys of {entries}", reader.stats().keys);
         Figure::new(figure, entries as f64 / taken.cpu, taken.cpu * 1e6 / entries as f64).print();
@@ -30,13 +30,13 @@ pub fn run(plan: &Plan) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn options() -> forebay_storage::Options {
-    forebay_storage::Options { segment_bytes: 64 << 20, codec_samples: 0, ..ours::options(Purpose::Latest) }
+fn options(setup: &Setup) -> forebay_storage::Options {
+    forebay_storage::Options { segment_bytes: 64 << 20, codec_samples: 0, ..ours::options(setup) }
 }
 
 /// Leaves a shard as a crash leaves one.
 fn fill(setup: &Setup, entries: u64) -> anyhow::Result<()> {
-    let (mut writer, _) = open(&setup.dir, &ours::identity(setup.purpose), &options(), &ours::sync()?)?;
+    let (mut writer, _) = open(&setup.dir, &ours::identity(setup.purpose), &options(setup), &ours::sync()?)?;
     let time_ms = forebay_bench_stores::data::START_MS;
     for n in 0..entries {
         writer.put(&Put {

@@ -38,7 +38,7 @@ const WANTED: &[Wanted] = &[
     wanted("as_of_p50_us", "as of, p50", "µs", "< 10"),
     wanted("as_of_p99_us", "as of, p99", "µs", ""),
     wanted("index_per_key", "index RAM per key", "B", "<= 16"),
-    wanted("memory_per_key", "growth of RAM per key", "B", ""),
+    wanted("memory_mib", "RAM beside files, after reads", "MiB", ""),
     wanted("disk_per_raw", "disk per raw byte", "B/B", ""),
     wanted("written_per_raw", "written per raw byte", "B/B", ""),
     wanted("tight_update", "update at 60 % of the disk", "1/s", ""),
