@@ -18,10 +18,12 @@ const ROUNDS: usize = 6;
 const LEARN_BYTES: usize = 64 << 10;
 /// Bits of the hashes by which symbols of three or more bytes, and of two, are found.
 const LONG_BITS: u32 = 10;
-const PAIR_BITS: u32 = 9;
+const PAIR_BITS: u32 = 11;
 /// Parts of a text that are coded side by side, and the length from which on it is cut into them.
 const LANES: usize = 4;
-const SPLIT_BYTES: usize = 96;
+const SPLIT_BYTES: usize = 128;
+/// How far behind its place a cut may go to the end of a word.
+const WORD_BYTES: usize = 16;
 
 /// Symbols, ready for use. Without symbols nothing is coded.
 #[derive(Debug, Default)]
@@ -36,7 +38,7 @@ struct Finder {
     /// By hash of the first three bytes.
     long: [Candidate; 1 << LONG_BITS],
     /// By hash of both bytes.
-    pairs: [Candidate; 1 << PAIR_BITS],
+    pairs: [(u16, Found); 1 << PAIR_BITS],
     singles: [Found; 256],
 }
 
@@ -71,34 +73,39 @@ impl Finder {
     fn new(symbols: &[Symbol]) -> Box<Finder> {
         let mut finder = Box::new(Finder {
             long: [NOTHING; 1 << LONG_BITS],
-            pairs: [NOTHING; 1 << PAIR_BITS],
+            pairs: [(0, A_LITERAL); 1 << PAIR_BITS],
             singles: [A_LITERAL; 256],
         });
         for (code, symbol) in symbols.iter().enumerate() {
             let found = Found { code: code as u8, length: symbol.length as u8 };
-            let place = match symbol.length {
-                1 => {
-                    finder.singles[symbol.bytes as usize] = found;
-                    continue;
-                }
-                2 => &mut finder.pairs[pair_place(symbol.bytes)],
-                _ => &mut finder.long[long_place(symbol.bytes)],
-            };
-            // Where a symbol's place is taken by a better one, it is kept for decoding only.
-            if place.bytes == 0 {
-                *place = Candidate { bytes: symbol.bytes, rest: 64 - 8 * symbol.length as u8, found };
-            }
+            finder.add(*symbol, found);
         }
         finder
+    }
+
+    /// Where a symbol's place is taken by a better one, it is kept for decoding only.
+    fn add(&mut self, symbol: Symbol, found: Found) {
+        let bytes = symbol.bytes;
+        match symbol.length {
+            1 => self.singles[bytes as usize] = found,
+            2 => {
+                let place = &mut self.pairs[pair_place(bytes)];
+                *place = if place.0 == 0 { (bytes as u16, found) } else { *place };
+            }
+            _ => {
+                let place = &mut self.long[long_place(bytes)];
+                let candidate = Candidate { bytes, rest: 64 - 8 * symbol.length as u8, found };
+                *place = if place.bytes == 0 { candidate } else { *place };
+            }
+        }
     }
 
     /// The symbol at the start of a word, or the literal of its first byte.
     #[inline(always)]
     fn find(&self, word: u64) -> Found {
         let (long, pair) = (&self.long[long_place(word)], &self.pairs[pair_place(word)]);
-        let fits = |candidate: &Candidate| (word ^ candidate.bytes) << candidate.rest == 0;
-        let shorter = if fits(pair) { pair.found } else { self.singles[word as usize & 0xff] };
-        if fits(long) { long.found } else { shorter }
+        let shorter = if pair.0 == word as u16 { pair.1 } else { self.singles[word as usize & 0xff] };
+        if (word ^ long.bytes) << long.rest == 0 { long.found } else { shorter }
     }
 
     /// Codes the rest of a lane.
@@ -167,10 +174,10 @@ impl Symbols {
             out.truncate(lane.end);
             return true;
         }
+        let cuts = cuts(&text[..length]);
         let mut lanes: [Lane; LANES] = std::array::from_fn(|part| {
-            let (at, until) = (length * part / LANES, length * (part + 1) / LANES);
-            let start = end + 2 * at + part;
-            Lane { at, until, start, end: start }
+            let start = end + 2 * cuts[part] + part;
+            Lane { at: cuts[part], until: cuts[part + 1], start, end: start }
         });
         while lanes.iter().all(|lane| lane.at + MAX_LENGTH <= lane.until) {
             for lane in &mut lanes {
@@ -247,6 +254,19 @@ impl Symbols {
     }
 }
 
+/// Where a text is cut: behind words, since symbols are learned from whole texts and a cut word takes more of them.
+fn cuts(text: &[u8]) -> [usize; LANES + 1] {
+    std::array::from_fn(|part| match part {
+        0 => 0,
+        LANES => text.len(),
+        _ => {
+            let nominal = text.len() * part / LANES;
+            let near = &text[nominal..nominal + WORD_BYTES];
+            near.iter().position(|byte| *byte == b' ').map_or(nominal, |space| nominal + space + 1)
+        }
+    })
+}
+
 #[inline(always)]
 fn long_place(word: u64) -> usize {
     ((word & 0x00ff_ffff).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - LONG_BITS)) as usize
@@ -277,6 +297,20 @@ mod tests {
                     symbols.unpack(&codes, &mut back).unwrap();
                     prop_assert_eq!(&back[6..], &text[..]);
                 }
+            }
+        }
+
+        #[test]
+        fn long_texts_come_back(words in prop::collection::vec("[a-z\u{e9}]{1,30}", 10..80)) {
+            let texts: Vec<Vec<u8>> = words.chunks(10).map(|words| words.join(" ").into_bytes()).collect();
+            let symbols = Symbols::learn(&texts);
+            let text = words.join(" ").into_bytes();
+            let mut padded = text.clone();
+            padded.extend_from_slice(b"the next");
+            let (mut codes, mut back) = (Vec::new(), Vec::new());
+            if symbols.pack(&padded, text.len(), &mut codes) {
+                symbols.unpack(&codes, &mut back).unwrap();
+                prop_assert_eq!(back, text);
             }
         }
 
