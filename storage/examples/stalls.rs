@@ -1,8 +1,8 @@
-//! How long a put waits at the worst, here: `cargo run --release -p forebay-storage --example stalls [DIR] [MIB]`.
-//! Puts of 1 KB as fast as they go, commits of 150; then the two ways of writing a frame side by side. Figures of this
-//! machine at this moment; other programs on it show in them.
+//! How long a put waits at the worst, here: `cargo run --release -p forebay-storage --example stalls [DIR] [MIB]`. Puts of
+//! 1 KB as fast as they go, commits of 150; a put waits for its commit. Figures of this machine at this moment; other
+//! programs on it show in them, unless this one goes first (`chrt -f 10`).
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use forebay_storage::{
@@ -14,6 +14,8 @@ type Failure = Box<dyn std::error::Error>;
 
 const BATCH: usize = 150;
 const VALUE_BYTES: usize = 900;
+/// With header and entity id.
+const RECORD_BYTES: usize = 1030;
 
 fn main() -> Result<(), Failure> {
     let mut arguments = std::env::args().skip(1);
@@ -23,8 +25,7 @@ fn main() -> Result<(), Failure> {
     std::fs::create_dir_all(&dir)?;
     let group = SyncGroup::spawn("stalls sync", SyncPolicy::default())?;
     let (mut writer, _reader) = open(&dir.join("shard"), &identity(), &Options::default(), &group)?;
-    let rate: Option<f64> = arguments.next().map(|rate| rate.parse()).transpose()?;
-    puts(&mut writer, mib, rate)?;
+    puts(&mut writer, mib)?;
     let closing = Instant::now();
     writer.close()?;
     println!("close: {:.1} ms", closing.elapsed().as_secs_f64() * 1e3);
@@ -33,22 +34,12 @@ fn main() -> Result<(), Failure> {
 }
 
 /// Puts and commits; what a put waits is its commit's time and its own.
-fn puts(writer: &mut ShardWriter, mib: usize, rate: Option<f64>) -> Result<(), Failure> {
-    let commits = (mib << 20) / (BATCH * (VALUE_BYTES + 130));
+fn puts(writer: &mut ShardWriter, mib: usize) -> Result<(), Failure> {
+    let commits = (mib << 20) / (BATCH * RECORD_BYTES);
     let mut payload = vec![b'x'; VALUE_BYTES];
     let (mut waits, mut longest_put) = (Vec::with_capacity(commits), Duration::ZERO);
     let started = Instant::now();
     for commit in 0..commits {
-        // At a given rate (MiB/s), a commit is due at its time; what it is late by counts as waiting.
-        let due = rate.map(|rate| {
-            started
-                + Duration::from_secs_f64((commit * BATCH * (VALUE_BYTES + 130)) as f64 / rate / 1048576.0)
-        });
-        if let Some(due) = due {
-            while Instant::now() < due {
-                std::thread::sleep(Duration::from_micros(200));
-            }
-        }
         let begun = Instant::now();
         for n in 0..BATCH {
             let offset = (commit * BATCH + n) as i64;
@@ -99,6 +90,3 @@ fn identity() -> ShardIdentity {
     let (lane, views) = ("stalls".to_owned(), [(1, ViewPolicy::latest("stalls", i64::MAX))].into());
     ShardIdentity { lane, partition: 0, partitions: 1, topics: vec![topic], views }
 }
-
-#[allow(dead_code)]
-fn unused(_: &Path) {}

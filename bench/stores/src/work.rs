@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 
 use crate::beside::beside;
-use crate::space::{expiry, space};
 use crate::data::{Data, Order, Random, START_MS, TTL_MS, split};
 use crate::meter::{Figure, Latencies, Meter, anonymous_bytes, drop_from_cache, file_bytes};
 use crate::plan::{BATCH, Plan, Step, VIEWS};
+use crate::space::{expiry, space};
 use crate::store::{Background, Purpose, Reads, Setup, Store};
 
 /// Views of an entity, in order.
@@ -64,7 +64,12 @@ impl<'d> Feed<'d> {
     }
 
     /// The same with a piece of thinning after each commit.
-    pub(crate) fn pass_thinning<S: Store>(&mut self, store: &mut S, pass: u64, count: u64) -> anyhow::Result<()> {
+    pub(crate) fn pass_thinning<S: Store>(
+        &mut self,
+        store: &mut S,
+        pass: u64,
+        count: u64,
+    ) -> anyhow::Result<()> {
         let mut order = Order::new(self.keys, pass);
         for _ in 0..count {
             self.put(store, order.next_number())?;

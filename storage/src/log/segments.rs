@@ -1,4 +1,5 @@
-//! The segments of a shard as readers see them at one moment: which one a slot or a location leads to.
+//! The segments of a shard as readers see them at one moment: which there are, and where a location or a slot leads.
+//! Replaced as a whole by the writer; some in the middle may be gone.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

@@ -6,8 +6,8 @@ use std::time::Duration;
 use forebay_bench_stores::data::TTL_MS;
 use forebay_bench_stores::{Background, Point, Purpose, Reads, Setup, Sizes, Store};
 use forebay_storage::{
-    DiskBudget, Kind, Options, Pinned, Put, ShardIdentity, ShardReader, ShardWriter, SyncGroup, SyncPolicy, TopicIndex, TopicLog,
-    ViewPolicy, WriteError, open,
+    DiskBudget, Kind, Options, Pinned, Put, ShardIdentity, ShardReader, ShardWriter, SyncGroup, SyncPolicy,
+    TopicIndex, TopicLog, ViewPolicy, WriteError, open,
 };
 
 /// Small beside the 256 MiB of a server, as the data is small beside a server's.

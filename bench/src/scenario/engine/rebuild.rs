@@ -18,7 +18,8 @@ pub fn run(plan: &Plan) -> anyhow::Result<()> {
     fill(&setup, entries)?;
     for (figure, close) in [("rebuild", true), ("open_closed", false)] {
         let meter = Meter::start();
-        let (writer, reader) = open(&setup.dir, &ours::identity(setup.purpose), &options(&setup), &ours::sync()?)?;
+        let (writer, reader) =
+            open(&setup.dir, &ours::identity(setup.purpose), &options(&setup), &ours::sync()?)?;
         let taken = meter.taken();
         anyhow::ensure!(reader.stats().keys == entries, "{} keys of {entries}", reader.stats().keys);
         Figure::new(figure, entries as f64 / taken.cpu, taken.cpu * 1e6 / entries as f64).print();
