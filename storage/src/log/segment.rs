@@ -17,8 +17,6 @@ use crate::map::Map;
 use crate::planted;
 use crate::record::{self, ENTITY_LEN_AT, Location, RecordHeader};
 
-pub(crate) use super::segments::Segments;
-
 layout! {
     /// The first bytes of a segment file.
     struct SegmentHeader: 128 {
