@@ -127,9 +127,8 @@ fn key(reader: &ShardReader, model: &Model, entity: &[u8], view: u16, gone: Gone
     let left =
         store::history(reader, entity, view, &HistoryRange::default()).map_err(|error| error.to_string())?;
     let missing = missing(&left, &right)?;
-    if let Some(lost) =
-        missing.iter().find(|point| !forgotten && !gone.may_go(point) && !(gone.older && **point != head))
-    {
+    let may_lack = |point: &Point| forgotten || gone.may_go(point) || (gone.older && point != head);
+    if let Some(lost) = missing.iter().find(|point| !may_lack(point)) {
         return Err(format!("its history lacks {}", shown(Some(lost))));
     }
     for at in right.iter().step_by(1 + right.len() / 4) {

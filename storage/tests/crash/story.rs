@@ -114,7 +114,7 @@ impl Story {
 
     /// Every third story has no view that keeps all versions, and is thinned.
     pub fn thinned(&self) -> bool {
-        self.seed % 3 == 0
+        self.seed.is_multiple_of(3)
     }
 
     pub fn identity(&self) -> ShardIdentity {
