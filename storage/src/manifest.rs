@@ -15,7 +15,7 @@ use crate::types::{ShardIdentity, TopicLog, ViewPolicy};
 /// Name of the file.
 pub(crate) const NAME: &str = "MANIFEST";
 /// The format this version writes, and the newest it reads.
-pub(crate) const FORMAT: u32 = 1;
+pub(crate) const FORMAT: u32 = 2;
 const MAGIC: &str = "forebay-shard";
 
 /// Content of the file.
