@@ -109,3 +109,10 @@ fn is_read_and_goes_on(format: u32) {
 fn p21_format_1_is_read_and_goes_on() {
     is_read_and_goes_on(1);
 }
+
+#[test]
+fn p21_format_2_is_read() {
+    let shard = fixture(2).join("shard");
+    assert!(shard.join("codec/000001").is_file() && shard.join("index/000001").is_file());
+    is_read_and_goes_on(2);
+}
