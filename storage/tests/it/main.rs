@@ -4,6 +4,7 @@ mod bad_files;
 mod basics;
 mod checkpoint;
 mod coding;
+mod decoder;
 mod formats;
 mod inspection;
 mod memory;
