@@ -15,12 +15,15 @@ use crate::types::{ShardIdentity, TopicLog, ViewPolicy};
 /// Name of the file.
 pub(crate) const NAME: &str = "MANIFEST";
 /// The format this version writes, and the newest it reads.
-pub(crate) const FORMAT: u32 = 1;
+pub(crate) const FORMAT: u32 = 2;
 const MAGIC: &str = "forebay-shard";
 
 /// Content of the file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Manifest {
+    /// The one it was read in; it is always written in the newest. An older one makes an opening write it again.
+    #[serde(skip)]
+    pub format: u32,
     /// Names this shard in all its files.
     #[serde(with = "hex")]
     pub shard: uuid::Uuid,
@@ -86,6 +89,7 @@ impl Manifest {
     /// Of a shard that has nothing yet.
     pub fn new(identity: &ShardIdentity) -> Manifest {
         Manifest {
+            format: FORMAT,
             shard: uuid::Uuid::new_v4(),
             lane: identity.lane.clone(),
             partition: identity.partition,
@@ -127,7 +131,9 @@ impl Manifest {
             return Err(OpenError::corrupt(path, line as u64 + 1, "its checksum does not fit its content"));
         }
         let parsed = serde_json::from_slice(json);
-        parsed.map_err(|error| OpenError::corrupt(path, line as u64 + 1, error.to_string()))
+        let parsed: Manifest =
+            parsed.map_err(|error| OpenError::corrupt(path, line as u64 + 1, error.to_string()))?;
+        Ok(Manifest { format, ..parsed })
     }
 
     /// The content of the file.
@@ -159,6 +165,7 @@ impl Manifest {
                 now: identity.partitions,
             });
         }
+        self.format = FORMAT;
         identity.topics.iter().try_for_each(|topic| self.adopt_topic(&dir, topic))?;
         self.adopt_views(&dir, &identity.views)
     }

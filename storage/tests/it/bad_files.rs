@@ -188,8 +188,8 @@ fn bad_56_a_manifest_from_the_future_is_left_to_a_newer_version() {
     shard(root.path());
     let path = root.path().join("MANIFEST");
     let text = fs::read_to_string(&path).expect("a manifest");
-    fs::write(&path, text.replacen("forebay-shard 1", "forebay-shard 2", 1)).expect("a manifest");
-    assert!(matches!(refusal(root.path()), OpenError::NewerFormat { found: 2, known: 1, .. }));
+    fs::write(&path, text.replacen("forebay-shard 2", "forebay-shard 3", 1)).expect("a manifest");
+    assert!(matches!(refusal(root.path()), OpenError::NewerFormat { found: 3, known: 2, .. }));
     fs::write(&path, text.replacen("standard", "standing", 1)).expect("a manifest");
     assert_corrupt(root.path(), "MANIFEST", "checksum");
     fs::write(&path, "").expect("a manifest");

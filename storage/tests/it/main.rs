@@ -4,6 +4,8 @@ mod bad_files;
 mod basics;
 mod checkpoint;
 mod coding;
+mod decoder;
+mod formats;
 mod inspection;
 mod memory;
 mod model;
