@@ -1,4 +1,4 @@
-//! The steps about disk: expiry, and updates on a disk that is nearly full.
+//! The steps about disk: expiry, and updates with thinning.
 
 use std::path::Path;
 use std::time::Duration;
@@ -77,34 +77,32 @@ fn settled_bytes(dir: &Path) -> u64 {
     }
 }
 
-/// Updates on a disk of which current values take 60 %.
+/// Updates while what they replace is thinned out.
 pub(crate) fn space<S: Store>(plan: &Plan, data: &Data) -> anyhow::Result<()> {
     let mut feed = Feed::new(data, plan.keys);
-    let mut store = S::open(&setup(plan, Purpose::Tight(u64::MAX)))?;
+    let mut store = S::open(&setup(plan, Purpose::Thinned))?;
     feed.warm_up(&mut store)?;
     let before = file_bytes(&plan.dir);
     feed.load(&mut store)?;
     store.settle()?;
     let stored = file_bytes(&plan.dir).saturating_sub(before) as f64;
-    store.close()?;
-    // The warm-up's keys, a quarter more, are there to stay too.
-    let limit = stored * 1.25 / 0.6;
-    let mut store = S::open(&setup(plan, Purpose::Tight(limit as u64)))?;
-    // Until there is something to clean the disk only fills up.
-    (6..8).try_for_each(|pass| feed.pass_thinning(&mut store, pass, plan.keys))?;
+    // 60 % of the disk are current values; those of the warm-up, a quarter more, are there to stay too.
+    let limit = (stored * 1.25 / 0.6) as u64;
+    // Until the dead share is what it will be.
+    (6..9).try_for_each(|pass| feed.pass_thinning(&mut store, pass, limit))?;
     let raw = feed.raw;
     let (meter, count) = (Meter::start(), 3 * plan.keys);
-    (8..11).try_for_each(|pass| feed.pass_thinning(&mut store, pass, plan.keys))?;
+    (9..12).try_for_each(|pass| feed.pass_thinning(&mut store, pass, limit))?;
     let taken = meter.taken();
     taken.rate("tight_update", count).print();
     Figure::new("tight_written_per_raw", taken.written as f64 / (feed.raw - raw) as f64, 0.0).print();
     Figure::new("tight_written_per_stored", taken.written as f64 / (3.0 * stored), 0.0).print();
-    Figure::new("tight_disk", settled_bytes(&plan.dir) as f64 / limit, 0.0).print();
+    Figure::new("tight_use", stored * 1.25 / settled_bytes(&plan.dir) as f64, 0.0).print();
     let mut order = Order::new(plan.keys, 12);
     let ratio = beside(plan, data, &mut store, any_key(plan), |store, _, busy| {
         (0..BATCH).try_for_each(|_| feed.put(store, order.next_number()))?;
         if busy {
-            store.background(Background::Thin)?;
+            store.background(Background::Thin(limit))?;
         }
         // As fast as a burst, so that the other core is left to who reads.
         std::thread::sleep(Duration::from_micros(3000));

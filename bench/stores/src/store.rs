@@ -15,8 +15,8 @@ pub enum Purpose {
     Cold,
     /// Values that expire.
     Expiring,
-    /// The latest value of each key on a disk that must not fill up beyond this many bytes.
-    Tight(u64),
+    /// The latest value of each key, and what is replaced is thinned out.
+    Thinned,
 }
 
 /// How to open a store.
@@ -28,6 +28,8 @@ pub struct Setup {
     pub purpose: Purpose,
     /// Bytes it may cache or keep resident.
     pub cache_bytes: u64,
+    /// Keys it will have, about.
+    pub keys: u64,
 }
 
 /// What a store holds; 0 where it does not say.
@@ -42,8 +44,9 @@ pub struct Sizes {
 /// Something a store does beside its work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Background {
-    /// Makes the space of replaced values free.
-    Thin,
+    /// Makes the space of replaced values free, until the store takes no more than these bytes of disk or nothing is left
+    /// to do.
+    Thin(u64),
     /// Makes the space of expired values free; the argument is now, ms since the epoch.
     Expire(i64),
     /// Writes a consistent copy to this folder's name.

@@ -6,16 +6,16 @@ use std::time::Duration;
 use forebay_bench_stores::data::TTL_MS;
 use forebay_bench_stores::{Background, Point, Purpose, Reads, Setup, Sizes, Store};
 use forebay_storage::{
-    DiskBudget, Kind, Options, Pinned, Put, ShardIdentity, ShardReader, ShardWriter, SyncGroup, SyncPolicy,
-    TopicIndex, TopicLog, ViewPolicy, WriteError, open,
+    Kind, Options, Pinned, Put, ShardIdentity, ShardReader, ShardWriter, SyncGroup, SyncPolicy, TopicIndex,
+    TopicLog, ViewPolicy, open,
 };
 
 /// Small beside the 256 MiB of a server, as the data is small beside a server's.
 const SEGMENT_BYTES: u64 = 8 << 20;
-/// Bytes that thinning may copy after a commit of 1,000.
+/// Bytes that thinning may copy at a time.
 const THIN_BYTES: u64 = 256 << 10;
-/// Where segments are to go one by one.
-const SMALL_SEGMENT_BYTES: u64 = 1 << 20;
+/// Where segments are to go one by one, bytes for each key.
+const SMALL_SEGMENT_BYTES: u64 = 5;
 
 /// One shard.
 pub struct Ours {
@@ -57,16 +57,12 @@ pub fn identity(purpose: Purpose) -> ShardIdentity {
 /// Settings of the shard.
 pub fn options(setup: &Setup) -> Options {
     let segment_bytes = match setup.purpose {
-        Purpose::Expiring | Purpose::Tight(_) => SMALL_SEGMENT_BYTES,
+        Purpose::Expiring | Purpose::Thinned => SMALL_SEGMENT_BYTES * setup.keys,
         _ => SEGMENT_BYTES,
-    };
-    let disk = match setup.purpose {
-        Purpose::Tight(bytes) => Some(DiskBudget::new(bytes / 100 * 97, bytes)),
-        _ => None,
     };
     // A server keeps the newest data resident and reads the rest from the disk, on threads that may wait for it.
     let resident_bytes = if setup.purpose == Purpose::Cold { 0 } else { setup.cache_bytes };
-    Options { segment_bytes, resident_bytes, disk, ..Options::default() }
+    Options { segment_bytes, resident_bytes, ..Options::default() }
 }
 
 /// Syncs as a server does, every 50 ms or 8 MiB.
@@ -104,16 +100,7 @@ impl Store for Ours {
     }
 
     fn commit(&mut self) -> anyhow::Result<()> {
-        loop {
-            match self.writer.commit() {
-                // A server waits too, and Kafka holds what comes.
-                Err(WriteError::OverBudget { .. }) => {
-                    self.writer.thin(self.now_ms, u64::MAX)?;
-                    std::thread::sleep(Duration::from_micros(200));
-                }
-                done => return Ok(done?),
-            }
-        }
+        Ok(self.writer.commit()?)
     }
 
     fn reads(&self) -> OurReads {
@@ -150,7 +137,14 @@ impl Store for Ours {
                 std::fs::remove_dir_all(&to)?;
                 Ok(true)
             }
-            Background::Thin => Ok(self.writer.thin(self.now_ms, THIN_BYTES)?.more),
+            Background::Thin(limit) => loop {
+                let more = self.writer.thin(self.now_ms, THIN_BYTES)?.more;
+                if !more || self.reader.stats().disk_bytes <= limit {
+                    return Ok(more);
+                }
+                // It waits for its files to be read ahead and for copies to be synced.
+                std::thread::sleep(Duration::from_micros(50));
+            },
         }
     }
 

@@ -13,8 +13,9 @@ const TIMES: u64 = 10;
 
 /// Prints the figures.
 pub fn run(plan: &Plan) -> anyhow::Result<()> {
-    let setup = Setup { dir: plan.dir.clone(), purpose: Purpose::Latest, cache_bytes: plan.cache_bytes };
     let entries = plan.keys * TIMES;
+    let (dir, cache_bytes) = (plan.dir.clone(), plan.cache_bytes);
+    let setup = Setup { dir, purpose: Purpose::Latest, cache_bytes, keys: entries };
     fill(&setup, entries)?;
     for (figure, close) in [("rebuild", true), ("open_closed", false)] {
         let meter = Meter::start();

@@ -79,7 +79,7 @@ fn options(setup: &Setup, now_ms: &Arc<AtomicI64>) -> anyhow::Result<Options> {
     options.set_level_compaction_dynamic_level_bytes(true);
     options.set_compression_type(DBCompressionType::Lz4);
     options.set_bottommost_compression_type(DBCompressionType::Zstd);
-    options.set_write_buffer_size(64 << 20);
+    options.set_write_buffer_size(128 << 20);
     options.set_max_write_buffer_number(4);
     options.set_max_background_jobs(4);
     options.set_bytes_per_sync(1 << 20);
