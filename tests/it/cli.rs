@@ -158,8 +158,13 @@ async fn inspect_decodes_every_file_of_a_stopped_server() {
     bed.server.terminate().await;
     let data = bed.server.config.dir.join("data/main/0");
     let mut said = String::new();
-    for entry in std::fs::read_dir(&data).expect("readable") {
-        let path = entry.expect("readable").path();
+    let mut paths = vec![data.clone()];
+    while let Some(path) = paths.pop() {
+        if path.is_dir() {
+            let entries = std::fs::read_dir(&path).expect("readable");
+            paths.extend(entries.map(|entry| entry.expect("readable").path()));
+            continue;
+        }
         let shown = run(["inspect".as_ref(), path.as_os_str()]).await;
         if path.file_name().is_some_and(|name| name == "LOCK") {
             continue;
