@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use forebay_storage::{
-    CheckpointError, Options, ShardReader, ShardWriter, SyncGroup, SyncPolicy, WriteError, open,
+    CheckpointError, Options, ShardReader, ShardWriter, SyncGroup, SyncPolicy, WriteError,
 };
 
 use crate::store::{
@@ -33,7 +33,7 @@ fn stream(from: i64, to: i64) -> Vec<Point> {
 fn syncing(dir: &Path) -> (ShardWriter, ShardReader) {
     let group =
         SyncGroup::spawn("test sync", SyncPolicy { interval_ms: 1, bytes: 32 << 10 }).expect("a thread");
-    open(dir, &identity(), &options(), &group).expect("a shard")
+    crate::store::open_patiently(dir, &identity(), &options(), &group).expect("a shard")
 }
 
 fn digest_of_first(dir: &Path, count: i64) -> u128 {
@@ -183,6 +183,9 @@ fn p20_a_stale_writer_is_fenced() {
     write(&mut restored, &stream(100, 300));
     restored.close().expect("a close");
     drop(reader);
-    let reader = open(&dir, &identity(), &Options::default(), &crate::store::no_sync()).expect("a shard").1;
+    let reader =
+        crate::store::open_patiently(&dir, &identity(), &Options::default(), &crate::store::no_sync())
+            .expect("a shard")
+            .1;
     assert_eq!(reader.digest(), digest_of_first(&root.path().join("replayed"), 300));
 }

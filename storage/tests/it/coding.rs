@@ -5,9 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use forebay_storage::{
-    FieldPlan, OpenError, Options, Outcome, ReadError, ShardReader, ShardWriter, inspect, open,
-};
+use forebay_storage::{FieldPlan, OpenError, Options, Outcome, ReadError, ShardReader, ShardWriter, inspect};
 use serde_json::Value;
 
 use crate::store::{
@@ -22,7 +20,12 @@ fn coded(dir: &Path) -> (ShardWriter, ShardReader) {
 }
 
 fn try_coded(dir: &Path) -> Result<(ShardWriter, ShardReader), OpenError> {
-    open(dir, &identity(), &Options { codec_samples: SAMPLES, ..options() }, &no_sync())
+    crate::store::open_patiently(
+        dir,
+        &identity(),
+        &Options { codec_samples: SAMPLES, ..options() },
+        &no_sync(),
+    )
 }
 
 /// Commits until nothing is being learned.

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use forebay_storage::{Kind, Options, open};
+use forebay_storage::{Kind, Options};
 use serde_json::Value;
 
 use crate::store::{Point, TOPICS, VIEWS, applied, history, identity, no_sync, options, point, temporary};
@@ -55,7 +55,8 @@ fn compare(codec_samples: u32) {
     let dir = temporary();
     let options = Options { codec_samples, ..options() };
     for round in 0..3_i64 {
-        let (mut writer, _) = open(dir.path(), &identity(), &options, &no_sync()).expect("a shard");
+        let (mut writer, _) =
+            crate::store::open_patiently(dir.path(), &identity(), &options, &no_sync()).expect("a shard");
         for n in round * 200..round * 200 + 200 {
             // Ids of all the lengths that are hashed in their own way.
             let entity = "e".repeat([1, 3, 4, 8, 9, 16, 17, 128, 129, 240, 241, 255][n as usize % 12]);
@@ -85,7 +86,8 @@ fn compare(codec_samples: u32) {
     }
     let lines = decoded(dir.path());
     let (positions, records) = lines.split_at(TOPICS.len());
-    let (_writer, reader) = open(dir.path(), &identity(), &options, &no_sync()).expect("a shard");
+    let (_writer, reader) =
+        crate::store::open_patiently(dir.path(), &identity(), &options, &no_sync()).expect("a shard");
     for (topic, line) in positions.iter().enumerate() {
         assert_eq!(line["position"].as_i64(), applied(&reader, topic as u16));
     }

@@ -6,7 +6,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use forebay_storage::{
-    HistoryRange, Options, ReadError, ShardReader, ShardWriter, SyncGroup, SyncPolicy, WriteError, open,
+    HistoryRange, Options, ReadError, ShardReader, ShardWriter, SyncGroup, SyncPolicy, WriteError,
 };
 
 use crate::store::{
@@ -15,7 +15,8 @@ use crate::store::{
 
 /// A shard of many small segments, whose window is the newest `resident_bytes`.
 fn windowed(dir: &Path, resident_bytes: u64) -> (ShardWriter, ShardReader) {
-    open(dir, &identity(), &Options { resident_bytes, ..options() }, &no_sync()).expect("a shard")
+    crate::store::open_patiently(dir, &identity(), &Options { resident_bytes, ..options() }, &no_sync())
+        .expect("a shard")
 }
 
 fn entity(n: i64) -> Vec<u8> {
@@ -184,7 +185,8 @@ fn fill_and_read(resident_bytes: u64) {
     let dir = tempfile::tempdir().expect("a directory on a disk");
     let options = Options { segment_bytes: 8 << 20, resident_bytes, ..options() };
     let group = SyncGroup::spawn("sync", SyncPolicy { interval_ms: 5, bytes: 1 << 20 }).expect("a thread");
-    let (mut writer, reader) = open(dir.path(), &identity(), &options, &group).expect("a shard");
+    let (mut writer, reader) =
+        crate::store::open_patiently(dir.path(), &identity(), &options, &group).expect("a shard");
     let before = resident();
     let (mut most, mut random) = (0, 1_u64);
     let batch = 500;

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use forebay_storage::{Kind, Options, ShardReader, ShardWriter, TopicIndex, open};
+use forebay_storage::{Kind, Options, ShardReader, ShardWriter, TopicIndex};
 use proptest::prelude::*;
 
 use crate::model::Model;
@@ -114,7 +114,7 @@ impl Run {
     fn open(&mut self) {
         // The index is saved now and then, on another thread, which syncs what it needs.
         let options = Options { codec_samples: 4, checkpoint_bytes: 5000, ..options() };
-        let opened = open(&self.dir(), &identity(), &options, &no_sync());
+        let opened = crate::store::open_patiently(&self.dir(), &identity(), &options, &no_sync());
         self.store = Some(opened.unwrap_or_else(|error| panic!("{error}")));
     }
 

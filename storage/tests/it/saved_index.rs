@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use forebay_storage::{Options, ShardReader, ShardWriter, open};
+use forebay_storage::{Options, ShardReader, ShardWriter};
 
 use crate::model::Model;
 use crate::store::{
@@ -184,7 +184,8 @@ fn a_checkpoint_is_shown_and_damage_of_it_named() {
 
 fn open_saving(dir: &Path) -> (ShardWriter, ShardReader) {
     let options = Options { checkpoint_bytes: 20_000, ..options() };
-    open(dir, &identity(), &options, &no_sync()).unwrap_or_else(|error| panic!("{error}"))
+    crate::store::open_patiently(dir, &identity(), &options, &no_sync())
+        .unwrap_or_else(|error| panic!("{error}"))
 }
 
 #[test]

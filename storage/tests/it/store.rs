@@ -121,14 +121,23 @@ pub fn try_open(dir: &Path) -> Result<(ShardWriter, ShardReader), OpenError> {
 
 /// Opens a shard that nobody else has. A child that another test just forked has every lock of this process until its
 /// exec, so a shard that was dropped a moment ago may still be locked: that is waited out.
-pub fn open_at(dir: &Path) -> (ShardWriter, ShardReader) {
+pub fn open_patiently(
+    dir: &Path,
+    identity: &ShardIdentity,
+    options: &Options,
+    group: &SyncGroup,
+) -> Result<(ShardWriter, ShardReader), OpenError> {
     let until = Instant::now() + Duration::from_secs(20);
     loop {
-        match try_open(dir) {
+        match open(dir, identity, options, group) {
             Err(OpenError::Locked { .. }) if Instant::now() < until => std::thread::yield_now(),
-            opened => return opened.unwrap_or_else(|error| panic!("{error}")),
+            opened => return opened,
         }
     }
+}
+
+pub fn open_at(dir: &Path) -> (ShardWriter, ShardReader) {
+    open_patiently(dir, &identity(), &options(), &no_sync()).unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// Puts and commits; all must be new.
