@@ -2,6 +2,7 @@
 
 mod bad_files;
 mod basics;
+mod budget;
 mod checkpoint;
 mod coding;
 mod decoder;

@@ -1,32 +1,31 @@
-//! Thinning: what is current stays, whatever is copied, removed, expired or cut off by a crash; how much is written for
-//! it; and disk budgets, which thinning makes room in.
+//! Thinning: what is current stays, whatever is copied, removed, expired or cut off by a crash; and how much is written
+//! for it.
 
 use std::path::Path;
 
 use forebay_storage::{
-    DiskBudget, HistoryRange, Options, ShardIdentity, ShardReader, ShardWriter, ThinReport, TopicIndex,
-    ViewPolicy, WriteError, open,
+    HistoryRange, Options, ShardIdentity, ShardReader, ShardWriter, ThinReport, ViewPolicy,
 };
 use proptest::prelude::*;
 
 use crate::model::Model;
 use crate::random::{spoil, used};
 use crate::store::{
-    Point, VIEWS, applied, copy, expire, history, identity, latest, no_sync, options, point, segments,
-    temporary, write,
+    Point, VIEWS, applied, copy, expire, history, identity, latest, no_sync, open_patiently, options, point,
+    segments, temporary, write,
 };
 
-fn latest_identity() -> ShardIdentity {
+pub fn latest_identity() -> ShardIdentity {
     let view = |id: u16| (id, ViewPolicy::latest(&format!("view {id}"), 1_000_000));
     ShardIdentity { views: VIEWS.into_iter().map(view).collect(), ..identity() }
 }
 
-fn open_latest(dir: &Path, options: &Options) -> (ShardWriter, ShardReader) {
-    open(dir, &latest_identity(), options, &no_sync()).unwrap_or_else(|error| panic!("{error}"))
+pub fn open_latest(dir: &Path, options: &Options) -> (ShardWriter, ShardReader) {
+    open_patiently(dir, &latest_identity(), options, &no_sync()).unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// Thins until there is nothing more to do.
-fn thin(writer: &mut ShardWriter, now_ms: i64) -> ThinReport {
+pub fn thin(writer: &mut ShardWriter, now_ms: i64) -> ThinReport {
     let mut all = ThinReport::default();
     loop {
         let one = writer.thin(now_ms, u64::MAX).expect("a thinning");
@@ -42,7 +41,7 @@ fn thin(writer: &mut ShardWriter, now_ms: i64) -> ThinReport {
 }
 
 /// A value of 400 bytes for a key at a time, which is its offset.
-fn value(key: u64, at: i64) -> Point {
+pub fn value(key: u64, at: i64) -> Point {
     let payload = format!("{key} at {at} ").into_bytes().into_iter().cycle().take(400).collect();
     Point { payload, ..point(format!("key {key}").as_bytes(), at, at) }
 }
@@ -363,76 +362,4 @@ proptest! {
         run.take(Step::ThinAll);
         run.take(Step::Close);
     }
-}
-
-/// Puts new versions of a few keys until the shard refuses; how many were put, the refused one included.
-fn fill(writer: &mut ShardWriter, first: i64) -> i64 {
-    for at in first..first + 100_000 {
-        writer.put(&value(at as u64 * 7 % 50, at).put()).expect("a put");
-        match writer.commit() {
-            Ok(()) => writer.sync_now().expect("a sync"),
-            Err(WriteError::OverBudget { used, hard }) => {
-                assert!(used <= hard && used + (64 << 10) > hard, "{used} of {hard}");
-                return at;
-            }
-            Err(error) => panic!("{error}"),
-        }
-    }
-    panic!("the budget is never used up");
-}
-
-#[test]
-fn p05_a_used_up_disk_budget_keeps_the_batch_and_thinning_makes_room() {
-    let dir = temporary();
-    let budget = DiskBudget::new(8 * (64 << 10), 10 * (64 << 10));
-    let options = Options { disk: Some(budget.clone()), ..options() };
-    let (mut writer, reader) = open_latest(dir.path(), &options);
-    let mut next = 0;
-    for _ in 0..5 {
-        let refused = fill(&mut writer, next);
-        assert_eq!((applied(&reader, 0), writer.position(TopicIndex(0))), (Some(refused - 1), Some(refused)));
-        assert!(matches!(writer.commit(), Err(WriteError::OverBudget { .. })), "until there is room");
-        assert!(latest(&reader, b"key 7", 1).expect("reads go on").is_some());
-        thin(&mut writer, refused);
-        while budget.used() > budget.hard() - (64 << 10) {
-            std::thread::yield_now();
-        }
-        writer.commit().expect("room again");
-        assert_eq!(applied(&reader, 0), Some(refused));
-        next = refused + 1;
-    }
-    assert_eq!(reader.stats().disk_bytes, budget.used());
-    drop(writer);
-    assert_eq!(budget.used(), 0, "a closed shard does not count");
-    let (_writer, reader) = open_latest(dir.path(), &options);
-    assert_eq!(applied(&reader, 0), Some(next - 1));
-    assert_eq!(reader.stats().disk_bytes, budget.used());
-}
-
-#[test]
-fn p05_a_used_up_disk_budget_without_anything_dead_waits_for_expiry() {
-    let dir = temporary();
-    let budget = DiskBudget::new(3 * (64 << 10), 4 * (64 << 10));
-    let options = Options { disk: Some(budget.clone()), ..options() };
-    let (mut writer, reader) = open_latest(dir.path(), &options);
-    let mut at = 0;
-    let refused = loop {
-        let value = Point { offset: at, ..value(at as u64, at * 10_000) };
-        writer.put(&value.put()).expect("a put");
-        match writer.commit() {
-            Ok(()) => writer.sync_now().expect("a sync"),
-            Err(error) => break error,
-        }
-        at += 1;
-    };
-    assert!(matches!(refused, WriteError::OverBudget { .. }));
-    // What lives is not copied around for nothing.
-    assert_eq!(thin(&mut writer, 0), ThinReport::default());
-    assert!(matches!(writer.commit(), Err(WriteError::OverBudget { .. })));
-    assert!(expire(&mut writer, i64::MAX).segments > 0);
-    while budget.used() + (64 << 10) > budget.hard() {
-        std::thread::yield_now();
-    }
-    writer.commit().expect("room again");
-    assert_eq!(applied(&reader, 0), Some(at));
 }
