@@ -44,7 +44,7 @@ pub(crate) fn find<'g>(
     view: u16,
 ) -> Result<Option<Chain<'g>>, ReadError> {
     let key = Key::new(shard.entity_hash(entity));
-    let slot = shard.index.entity(key, guard).map_or(Slot::NONE, |found| found.slot(view));
+    let slot = shard.index.slot(key, view, guard);
     // Loaded after the slot, so that it has every segment the slot can lead to.
     of_slot(Reach::new(shard, cold, guard), slot, entity, view)
 }

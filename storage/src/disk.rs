@@ -108,6 +108,27 @@ pub(crate) fn sync_dir(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
+/// Name of a file that has a number: at least six digits, then the suffix of its kind.
+pub(crate) fn numbered(number: u32, suffix: &str) -> String {
+    format!("{number:06}{suffix}")
+}
+
+/// The number a file name stands for, if it is one of the suffix's kind; no file has the number 0.
+pub(crate) fn number_of(name: &str, suffix: &str) -> Option<u32> {
+    let number = name.strip_suffix(suffix)?.parse().ok().filter(|number| *number > 0)?;
+    (name == numbered(number, suffix)).then_some(number)
+}
+
+/// Numbers of the files of a directory that have one, of the suffix's kind, ascending.
+pub(crate) fn numbers(dir: &Path, suffix: &str) -> io::Result<Vec<u32>> {
+    let mut numbers = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        numbers.extend(number_of(&entry?.file_name().to_string_lossy(), suffix));
+    }
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
 /// What names a file or directory wherever it is moved to: device and inode.
 pub(crate) fn identity(path: &Path) -> io::Result<(u64, u64)> {
     let metadata = fs::metadata(path)?;

@@ -108,7 +108,7 @@ fn forget(writer: &ShardWriter, segment: &Segment, entries: &[Entry]) -> u64 {
     for entry in entries {
         let key = Key::new(entry.entity_hash());
         let Some(view) = index.view(entry.view, guard) else { continue };
-        let slot = index.entity(key, guard).map_or(Slot::NONE, |found| found.slot(entry.view));
+        let slot = index.slot(key, entry.view, guard);
         let record = Location::new(segment.number, entry.at());
         count += u64::from(leads_to(segments, slot, record) && writer.forget(key, view, slot, guard));
     }

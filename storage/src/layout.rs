@@ -82,6 +82,21 @@ pub(crate) const fn aligned(bytes: usize) -> usize {
     bytes.next_multiple_of(8)
 }
 
+/// Writes the checksum of a structure that ends in one: over all before its last 8 bytes, which take it. Returns it.
+#[inline]
+pub(crate) fn seal(bytes: &mut [u8]) -> u64 {
+    let (summed, place) = bytes.split_last_chunk_mut().expect("a structure that ends in a checksum");
+    let sum = checksum(summed);
+    *place = sum.to_le_bytes();
+    sum
+}
+
+/// Whether the checksum that a structure ends in is right.
+#[inline]
+pub(crate) fn is_sealed(bytes: &[u8]) -> bool {
+    bytes.split_last_chunk().is_some_and(|(summed, sum)| *sum == checksum(summed).to_le_bytes())
+}
+
 /// The checksum of the files.
 #[inline]
 pub(crate) fn checksum(bytes: &[u8]) -> u64 {

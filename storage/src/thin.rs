@@ -200,8 +200,7 @@ fn live<'g>(
     guard: &Guard,
 ) -> Result<Option<(Dense, Slot, Option<Record<'g>>)>, ReadError> {
     let Some(dense) = index.view(entry.view, guard) else { return Ok(None) };
-    let slot =
-        index.entity(Key::new(entry.entity_hash()), guard).map_or(Slot::NONE, |found| found.slot(entry.view));
+    let slot = index.slot(Key::new(entry.entity_hash()), entry.view, guard);
     let Some(home) = reach.segments().of_slot(slot) else { return Ok(None) };
     let is_newest = home.number == segment.number && slot.byte() == entry.at();
     if !is_newest && !slot.is_late() {

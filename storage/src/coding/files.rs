@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::codec::Generation;
 use crate::disk;
-use crate::layout::{checksum, layout};
+use crate::layout::{self, checksum, layout};
 use crate::manifest::FORMAT;
 
 layout! {
@@ -51,31 +51,20 @@ pub(crate) struct Known {
 
 /// Path of a generation's file.
 pub(crate) fn path(dir: &Path, number: u32) -> PathBuf {
-    dir.join(DIR).join(file_name(number))
-}
-
-fn file_name(number: u32) -> String {
-    format!("{number:06}")
+    dir.join(DIR).join(disk::numbered(number, ""))
 }
 
 /// The number a file name stands for, if it is a generation's.
 pub(crate) fn number_of(name: &str) -> Option<u32> {
-    let number = name.parse().ok().filter(|number| *number > 0)?;
-    (name == file_name(number)).then_some(number)
+    disk::number_of(name, "")
 }
 
 /// Numbers of the generation files of a directory, ascending, whole or not.
 pub(crate) fn numbers(dir: &Path) -> io::Result<Vec<u32>> {
-    let entries = match std::fs::read_dir(dir.join(DIR)) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries?,
-    };
-    let mut numbers = Vec::new();
-    for entry in entries {
-        numbers.extend(number_of(&entry?.file_name().to_string_lossy()));
+    match disk::numbers(&dir.join(DIR), "") {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        numbers => numbers,
     }
-    numbers.sort_unstable();
-    Ok(numbers)
 }
 
 /// Removes what trainings that were cut off left.
@@ -89,7 +78,7 @@ pub(crate) fn clear(dir: &Path) {
 
 /// The bytes of a file.
 pub(crate) fn encode(owner: Owner, view: u16, samples: u32, generation: &Generation) -> Vec<u8> {
-    let mut header = FileHeader {
+    let header = FileHeader {
         magic: MAGIC,
         format: FORMAT,
         number: generation.number(),
@@ -102,8 +91,7 @@ pub(crate) fn encode(owner: Owner, view: u16, samples: u32, generation: &Generat
     };
     let mut bytes = vec![0; FileHeader::SIZE];
     header.encode(&mut bytes);
-    header.sum = checksum(&bytes[..FileHeader::SIZE - 8]);
-    header.encode(&mut bytes);
+    layout::seal(&mut bytes);
     bytes.extend_from_slice(&generation.to_bytes());
     bytes
 }
@@ -112,7 +100,7 @@ pub(crate) fn encode(owner: Owner, view: u16, samples: u32, generation: &Generat
 pub(crate) fn decode(bytes: &[u8], number: u32, owner: Option<Owner>) -> Result<Known, String> {
     let (head, content) = bytes.split_at_checked(FileHeader::SIZE).ok_or("shorter than its header")?;
     let header = FileHeader::decode(head);
-    if header.magic != MAGIC || header.sum != checksum(&head[..FileHeader::SIZE - 8]) {
+    if header.magic != MAGIC || !layout::is_sealed(head) {
         return Err("its header is not a codec generation's".to_owned());
     }
     if header.format > FORMAT {
@@ -140,5 +128,5 @@ pub(crate) fn store(dir: &Path, number: u32, bytes: &[u8]) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
         Err(error) => return Err(error),
     }
-    disk::create_whole(&folder, &file_name(number), bytes)
+    disk::create_whole(&folder, &disk::numbered(number, ""), bytes)
 }

@@ -203,6 +203,12 @@ impl Index {
         Some(Entity { row, views: self.views.load(guard) })
     }
 
+    /// What an entity has of one view.
+    #[inline]
+    pub fn slot(&self, key: Key, view: u16, guard: &Guard) -> Slot {
+        self.entity(key, guard).map_or(Slot::NONE, |found| found.slot(view))
+    }
+
     /// Gives a key another slot and returns the one it had. Only the writer calls it.
     pub fn publish(&self, key: Key, view: Dense, slot: Slot, guard: &Guard) -> Slot {
         loop {

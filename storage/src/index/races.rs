@@ -34,7 +34,7 @@ impl World {
     /// The number of the record that a key's slot leads to; 0: none.
     fn read(&self, n: u64, view: u16) -> u64 {
         let guard = &crossbeam_epoch::pin();
-        let found = self.index.entity(key(n), guard).map_or(Slot::NONE, |found| found.slot(view));
+        let found = self.index.slot(key(n), view, guard);
         let number = found.byte() / 8;
         assert!(found == Slot::NONE || found == slot(number));
         assert!(self.written.load(Ordering::Relaxed) >= number, "a slot whose record is not there yet");

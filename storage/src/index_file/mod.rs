@@ -23,8 +23,9 @@ use std::path::{Path, PathBuf};
 
 pub(crate) use job::Checkpoints;
 
+use crate::disk;
 use crate::index::{Builder, Index};
-use crate::layout::{checksum, layout};
+use crate::layout::{self, layout};
 use crate::log::segment::Segments;
 use crate::manifest::FORMAT;
 use crate::map::Map;
@@ -89,20 +90,13 @@ pub(crate) struct Loaded {
 
 /// Path of a checkpoint.
 pub(crate) fn path(dir: &Path, number: u32) -> PathBuf {
-    dir.join(DIR).join(format!("{number:06}"))
+    dir.join(DIR).join(disk::numbered(number, ""))
 }
 
 /// Numbers of the checkpoints of a stream, ascending.
 pub(crate) fn numbers(dir: &Path) -> Vec<u32> {
-    let entries = fs::read_dir(dir.join(DIR)).into_iter().flatten().flatten();
-    let number = |entry: fs::DirEntry| {
-        let name = entry.file_name().into_string().ok()?;
-        let number = name.parse().ok()?;
-        (name == format!("{number:06}")).then_some(number)
-    };
-    let mut numbers: Vec<u32> = entries.filter_map(number).collect();
-    numbers.sort_unstable();
-    numbers
+    // Those that cannot be listed are of no use; the footers say the same.
+    disk::numbers(&dir.join(DIR), "").unwrap_or_default()
 }
 
 /// Writes a checkpoint's content as it comes.
@@ -120,12 +114,11 @@ impl Output {
     fn begin(path: &Path, origin: Origin) -> io::Result<Output> {
         let Origin { shard, stream, number, first_segment, sequence } = origin;
         let (magic, format, reserved, sum) = (MAGIC, FORMAT, [0; 72], 0);
-        let mut header =
+        let header =
             FileHeader { magic, format, number, shard, stream, first_segment, sequence, reserved, sum };
         let mut bytes = [0; FileHeader::SIZE];
         header.encode(&mut bytes);
-        header.sum = checksum(&bytes[..FileHeader::SIZE - 8]);
-        header.encode(&mut bytes);
+        layout::seal(&mut bytes);
         let mut file = File::create(path)?;
         file.write_all(&bytes)?;
         Ok(Output { file, chunk: vec![0; CHUNK_HEAD], chunks: 0, bytes: FileHeader::SIZE as u64 })
@@ -140,7 +133,8 @@ impl Output {
     fn end_chunk(&mut self) -> io::Result<()> {
         let bytes = (self.chunk.len() - CHUNK_HEAD) as u32;
         self.chunk[..4].copy_from_slice(&bytes.to_le_bytes());
-        self.chunk.extend_from_slice(&checksum(&self.chunk).to_le_bytes());
+        self.chunk.extend_from_slice(&[0; CHUNK_SUM]);
+        layout::seal(&mut self.chunk);
         self.file.write_all(&self.chunk)?;
         self.chunks += 1;
         self.bytes += self.chunk.len() as u64;
@@ -151,11 +145,10 @@ impl Output {
     fn finish(mut self, ends_at: u64) -> io::Result<()> {
         let (chunks, bytes_before) = (self.chunks, self.bytes);
         let (magic, reserved) = (TRAILER_MAGIC, [0; 24]);
-        let mut trailer = FileTrailer { magic, ends_at, chunks, bytes: bytes_before, reserved, sum: 0 };
+        let trailer = FileTrailer { magic, ends_at, chunks, bytes: bytes_before, reserved, sum: 0 };
         let mut bytes = [0; FileTrailer::SIZE];
         trailer.encode(&mut bytes);
-        trailer.sum = checksum(&bytes[..FileTrailer::SIZE - 8]);
-        trailer.encode(&mut bytes);
+        layout::seal(&mut bytes);
         self.file.write_all(&bytes)?;
         self.file.sync_all()
     }
@@ -179,7 +172,7 @@ pub(crate) fn load(dir: &Path, number: u32, shard: [u8; 16], segments: &Segments
 fn parse(all: &[u8], number: u32, shard: [u8; 16], segments: &Segments) -> Result<Loaded, &'static str> {
     let (head, rest) = all.split_at_checked(FileHeader::SIZE).ok_or("it has no header")?;
     let header = FileHeader::decode(head);
-    if header.magic != MAGIC || header.sum != checksum(&head[..FileHeader::SIZE - 8]) {
+    if header.magic != MAGIC || !layout::is_sealed(head) {
         return Err("its header is not a checkpoint's");
     }
     if (header.format, header.number, header.shard) != (FORMAT, number, shard) {
@@ -192,7 +185,7 @@ fn parse(all: &[u8], number: u32, shard: [u8; 16], segments: &Segments) -> Resul
     let at = rest.len().checked_sub(FileTrailer::SIZE).ok_or("it has no trailer")?;
     let (mut chunks, tail) = rest.split_at(at);
     let trailer = FileTrailer::decode(tail);
-    let whole = trailer.magic == TRAILER_MAGIC && trailer.sum == checksum(&tail[..FileTrailer::SIZE - 8]);
+    let whole = trailer.magic == TRAILER_MAGIC && layout::is_sealed(tail);
     if !whole || trailer.bytes != (FileHeader::SIZE + chunks.len()) as u64 {
         return Err("its trailer is not a checkpoint's");
     }
@@ -236,10 +229,9 @@ pub(crate) fn describe(file: &Path) -> Result<serde_json::Value, String> {
 fn take_chunk<'m>(rest: &mut &'m [u8]) -> Option<&'m [u8]> {
     let bytes = u32::from_le_bytes(rest.get(..4)?.try_into().ok()?) as usize;
     let (chunk, after) = rest.split_at_checked(CHUNK_HEAD + bytes + CHUNK_SUM)?;
-    let (summed, sum) = chunk.split_at(chunk.len() - CHUNK_SUM);
-    if sum != checksum(summed).to_le_bytes() {
+    if !layout::is_sealed(chunk) {
         return None;
     }
     *rest = after;
-    Some(&summed[CHUNK_HEAD..])
+    Some(&chunk[CHUNK_HEAD..CHUNK_HEAD + bytes])
 }

@@ -2,7 +2,7 @@
 //! touching payloads, and its last positions. Written when the next segment begins, or by recovery if that was cut
 //! off. A footer that does not verify is no loss: the frames say the same.
 
-use crate::layout::{checksum, layout};
+use crate::layout::{self, checksum, layout};
 use crate::log::frame::{self, Position, PositionEntry};
 use crate::log::segment::Segment;
 use crate::planted;
@@ -121,9 +121,7 @@ pub(crate) fn encode(
     frame::encode_positions(positions, position_bytes);
     let entries_sum = checksum(entry_bytes);
     trailer(segment, summary, entries.len(), positions.len(), entries_sum).encode(rest);
-    let (from, to) = (entries.len() * Entry::SIZE, out.len() - 8);
-    let sum = checksum(&out[from..to]);
-    out[to..].copy_from_slice(&sum.to_le_bytes());
+    layout::seal(&mut out[entries.len() * Entry::SIZE..]);
     out
 }
 
@@ -159,7 +157,7 @@ impl<'m> Footer<'m> {
         let total = bytes(trailer.entry_count as usize, trailer.topic_count as usize);
         let all = segment.map.get(end.checked_sub(total)?, total as usize)?;
         let (entries, rest) = all.split_at(trailer.entry_count as usize * Entry::SIZE);
-        if checksum(&rest[..rest.len() - 8]) != trailer.sum {
+        if !layout::is_sealed(rest) {
             return None;
         }
         let positions = &rest[..trailer.topic_count as usize * PositionEntry::SIZE];

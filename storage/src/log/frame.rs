@@ -1,7 +1,7 @@
 //! One commit as it lies in a segment: header, the position of every topic, records. Built by the writer's batch,
 //! checked by recovery and inspection. A frame counts only if it follows the one whose checksum it names.
 
-use crate::layout::{checksum, layout};
+use crate::layout::{self, checksum, layout};
 use crate::log::segment::Segment;
 use crate::record::{self, RecordHeader};
 
@@ -40,7 +40,6 @@ layout! {
 }
 
 pub(crate) const MAGIC: [u8; 8] = *b"FBYFRAME";
-const SUMMED: usize = FrameHeader::SIZE - 8;
 
 /// How far a topic has come, as the writer keeps it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,11 +65,9 @@ pub(crate) struct Frame<'m> {
 
 impl FrameHeader {
     /// Writes it with its checksum, which is returned.
-    pub fn seal(mut self, out: &mut [u8]) -> u64 {
+    pub fn seal(self, out: &mut [u8]) -> u64 {
         self.encode(out);
-        self.head_sum = checksum(&out[..SUMMED]);
-        self.encode(out);
-        self.head_sum
+        layout::seal(&mut out[..Self::SIZE])
     }
 }
 
@@ -82,7 +79,7 @@ impl<'m> Frame<'m> {
             return Err(if head.iter().all(|byte| *byte == 0) { "zeros" } else { "no frame begins here" });
         }
         let header = FrameHeader::decode(head);
-        if header.head_sum != checksum(&head[..SUMMED]) {
+        if !layout::is_sealed(head) {
             return Err("the frame header's checksum does not fit");
         }
         if header.shard != segment.shard {

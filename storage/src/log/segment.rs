@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
 use crate::disk;
 use crate::error::{OpenError, ReadError};
 use crate::index::{Coarse, Slot};
-use crate::layout::{checksum, layout};
+use crate::layout::{self, layout};
 pub(crate) use crate::log::segments::Segments;
 use crate::manifest::FORMAT;
 use crate::map::Map;
@@ -40,6 +40,7 @@ layout! {
 }
 
 pub(crate) const MAGIC: [u8; 8] = *b"FBYSEGMT";
+const SUFFIX: &str = ".seg";
 /// Byte of the first frame.
 pub(crate) const FRAMES_AT: u64 = SegmentHeader::SIZE as u64;
 
@@ -69,27 +70,17 @@ pub(crate) struct Segment {
 
 /// Path of a segment.
 pub(crate) fn path(dir: &Path, number: u32) -> PathBuf {
-    dir.join(file_name(number))
-}
-
-fn file_name(number: u32) -> String {
-    format!("{number:06}.seg")
+    dir.join(disk::numbered(number, SUFFIX))
 }
 
 /// The number a file name stands for, if it is a segment's.
 pub(crate) fn number_of(name: &str) -> Option<u32> {
-    let number = name.strip_suffix(".seg")?.parse().ok().filter(|number| *number > 0)?;
-    (name == file_name(number)).then_some(number)
+    disk::number_of(name, SUFFIX)
 }
 
 /// Numbers of the segment files of a directory, ascending.
 pub(crate) fn numbers(dir: &Path) -> io::Result<Vec<u32>> {
-    let mut numbers = Vec::new();
-    for entry in std::fs::read_dir(dir)? {
-        numbers.extend(number_of(&entry?.file_name().to_string_lossy()));
-    }
-    numbers.sort_unstable();
-    Ok(numbers)
+    disk::numbers(dir, SUFFIX)
 }
 
 impl SegmentHeader {
@@ -115,11 +106,10 @@ impl SegmentHeader {
         self.first_sequence == 0
     }
 
-    fn sealed(mut self) -> [u8; Self::SIZE] {
+    fn sealed(self) -> [u8; Self::SIZE] {
         let mut bytes = [0; Self::SIZE];
         self.encode(&mut bytes);
-        self.sum = checksum(&bytes[..Self::SIZE - 8]);
-        self.encode(&mut bytes);
+        layout::seal(&mut bytes);
         bytes
     }
 
@@ -133,7 +123,7 @@ impl SegmentHeader {
             ));
         }
         let header = Self::decode(bytes);
-        if header.magic != MAGIC || header.sum != checksum(&bytes[..Self::SIZE - 8]) {
+        if header.magic != MAGIC || !layout::is_sealed(&bytes[..Self::SIZE]) {
             let zeroed = bytes.iter().all(|byte| *byte == 0);
             let detail =
                 if zeroed { "zeros instead of a segment's header" } else { "its header is not a segment's" };

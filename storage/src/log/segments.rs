@@ -54,7 +54,8 @@ impl Segments {
             return None;
         }
         let first = self.first();
-        let number = first + (slot.segment().wrapping_sub(first) & (Slot::SEGMENTS - 1));
+        // Without segments `first` is the highest number there is.
+        let number = first.wrapping_add(slot.segment().wrapping_sub(first) & (Slot::SEGMENTS - 1));
         self.at(number)
     }
 

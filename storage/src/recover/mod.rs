@@ -187,7 +187,6 @@ impl Recovered {
         segment.records.store(footer.len() as u32, Ordering::Relaxed);
         segment.note_expiry(footer.summary.max_expiry_ms);
         segment.note_base(footer.summary.base_ms);
-        segment.records.store(footer.len() as u32, Ordering::Relaxed);
         segment.map.advise_random();
         self.replay(segment, entries.into_iter().flatten())?;
         copy_positions(footer.positions(), &mut self.last.positions);

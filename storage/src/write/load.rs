@@ -16,7 +16,7 @@ impl ShardWriter {
         let keep = keep.ok_or(WriteError::Invalid("the view is not one of the shard's"))?;
         let dense = self.view_number(put.view, guard)?;
         let mut state = KeyState::new(key, entity_hash, put.view, dense);
-        let slot = self.shard.index.entity(key, guard).map_or(Slot::NONE, |found| found.slot(put.view));
+        let slot = self.shard.index.slot(key, put.view, guard);
         let reach = self.reach(guard);
         let Some(segment) = reach.segments().of_slot(slot) else { return Ok(state) };
         let newer = slot.coarse().is_surely_before(segment.coarse(put.event_time_ms));

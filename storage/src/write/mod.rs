@@ -14,7 +14,7 @@ use crossbeam_epoch::Guard;
 use crate::chain::Chain;
 use crate::coding::{Coder, Fit, Stored, stored};
 use crate::error::{OpenError, ReadError, WriteError};
-use crate::index::{Dense, Key, Slot};
+use crate::index::{Dense, Key};
 use crate::index_file::Checkpoints;
 use crate::keeper;
 use crate::listing::Listing;
