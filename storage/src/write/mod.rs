@@ -2,6 +2,7 @@
 //! only then lets readers see it. Called by one ingest thread; never waits for a sync unless asked to.
 
 mod batch;
+mod beside;
 mod commit;
 mod load;
 
@@ -172,13 +173,18 @@ impl ShardWriter {
         if put.offset <= self.topic_position(put.topic)?.offset && !planted::replays() {
             return Ok(Outcome::Replayed);
         }
-        let outcome = self.apply(put).inspect_err(|error| {
+        let outcome = self.applied(put)?;
+        self.advance(put.topic, put.offset, put.ingest_time_ms);
+        Ok(outcome)
+    }
+
+    /// Adds it to the batch; what cannot be read stops the shard.
+    fn applied(&mut self, put: &Put<'_>) -> Result<Outcome, WriteError> {
+        self.apply(put).inspect_err(|error| {
             if let WriteError::Damaged(error) = error {
                 self.shard.poison.set(format!("what a key has cannot be read: {error}"));
             }
-        })?;
-        self.advance(put.topic, put.offset, put.ingest_time_ms);
-        Ok(outcome)
+        })
     }
 
     /// Advances the position past an offset that holds no data point for this shard. At or below it, does nothing.
