@@ -17,3 +17,4 @@ pub mod metrics;
 pub mod mix;
 pub mod serve;
 pub mod service;
+pub mod shard_files;
