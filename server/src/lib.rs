@@ -18,3 +18,4 @@ pub mod mix;
 pub mod serve;
 pub mod service;
 pub mod shard_files;
+pub mod trigger;

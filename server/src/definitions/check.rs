@@ -9,6 +9,7 @@ use std::sync::Arc;
 use forebay_storage::FieldPlan;
 
 use super::grammar::{Draft, Placed, ServiceDraft, ViewDraft};
+use super::trigger;
 use super::{Definitions, EventTimeSource, FeatureService, LaneDefinition, ServiceView, View};
 use crate::config::suggest::did_you_mean;
 use crate::config::table::Errors;
@@ -23,6 +24,8 @@ pub(super) fn check(draft: Draft, errors: &Errors) -> Definitions {
     unique(&draft.views, errors, |view| &view.id, |view| format!("id {} is the id of another view", view.id));
     let same = |service: &ServiceDraft| format!("version {} of this name is defined", service.version);
     unique(&draft.services, errors, |service| (&service.name, service.version), same);
+    unique(&draft.triggers, errors, |trigger| &trigger.name, |_| "a trigger of this name is defined".into());
+    trigger::unique_ids(&draft.views, &draft.triggers, errors);
     check_topics(&draft.lanes, errors);
     let views: Vec<_> = draft.views.into_iter().map(|placed| view(placed, &draft.lanes, errors)).collect();
     let view_by_name: HashMap<_, _> =
@@ -31,6 +34,9 @@ pub(super) fn check(draft: Draft, errors: &Errors) -> Definitions {
     definitions.lanes = draft.lanes.into_iter().map(|placed| lane(placed.item, &definitions.views)).collect();
     definitions.services =
         draft.services.into_iter().map(|placed| service(placed, &definitions, errors)).collect();
+    let triggers = draft.triggers.into_iter();
+    definitions.triggers =
+        triggers.filter_map(|placed| trigger::check(placed, &definitions, errors)).collect();
     definitions
 }
 

@@ -10,6 +10,9 @@ mod load;
 mod lookup;
 #[cfg(test)]
 mod tests;
+mod trigger;
+#[cfg(test)]
+mod trigger_tests;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -20,6 +23,7 @@ pub use compatible::compatible;
 pub use forebay_client::Partitioner;
 pub use load::{DefinitionErrors, load, parse};
 pub use lookup::Unknown;
+pub use trigger::{FirstSight, StateRule, Trigger, UNKNOWN};
 
 use crate::json::Plan;
 use crate::json::typed::Cell;
@@ -36,10 +40,12 @@ pub struct Definitions {
     pub views: Vec<Arc<View>>,
     /// In file order.
     pub services: Vec<Arc<FeatureService>>,
+    /// In file order.
+    pub triggers: Vec<Arc<Trigger>>,
     /// Index into `views` by view name.
     pub view_by_name: HashMap<String, usize>,
-    /// Ids of views that definitions in force before these had, and these have not, with those views' names: their
-    /// records may still be stored, so the ids are not free.
+    /// Ids of views and triggers that definitions in force before these had, and these have not, with their owners'
+    /// names ("trigger:" before a trigger's): their records may still be stored, so the ids are not free.
     pub retired: BTreeMap<u16, String>,
 }
 
