@@ -1,6 +1,7 @@
 //! The TOML grammar of definitions: each lane, view and service by itself, with its defaults and bounds. What they say of
 //! each other is `check`'s. Called by `load`.
 
+use super::diagnoses::{self, DiagnosesDefinition};
 use super::{
     EventTimeSource, Field, FieldType, HistoryClass, LaneDefinition, Partitioner, TimeUnit, TopicDefinition,
 };
@@ -10,7 +11,7 @@ use crate::config::units::show_duration;
 const SECOND: i64 = 1000;
 const DAY: i64 = 86_400 * SECOND;
 /// Time to live: from 1 s to 400 days.
-const TTL_MS: std::ops::RangeInclusive<i64> = SECOND..=400 * DAY;
+pub(super) const TTL_MS: std::ops::RangeInclusive<i64> = SECOND..=400 * DAY;
 const DEFAULT_TTL_MS: i64 = 7 * DAY;
 const MAX_PATH_STEPS: usize = 32;
 
@@ -22,6 +23,7 @@ pub(super) struct Draft {
     pub lanes: Vec<Placed<LaneDefinition>>,
     pub views: Vec<Placed<ViewDraft>>,
     pub services: Vec<Placed<ServiceDraft>>,
+    pub diagnoses: Vec<Placed<DiagnosesDefinition>>,
 }
 
 /// Something with the place it was read from, for messages.
@@ -44,6 +46,7 @@ pub(super) struct ViewDraft {
     pub max_ttl_ms: i64,
     pub history: HistoryClass,
     pub avro_json: bool,
+    pub write_once: bool,
     pub fields: Vec<Field>,
 }
 
@@ -70,6 +73,9 @@ pub(super) fn read(file: &str, text: &str, errors: &Errors, draft: &mut Draft) {
     }
     for (number, table) in root.tables("feature_service", "feature_service").into_iter().enumerate() {
         draft.services.push(service(named(file, "feature_service", number, table, errors)));
+    }
+    if let Some(table) = root.table("diagnoses", format!("{file}: [diagnoses]")) {
+        draft.diagnoses.push(diagnoses::read(table));
     }
     root.finish();
 }
@@ -146,6 +152,7 @@ fn view(table: Table<'_>) -> Placed<ViewDraft> {
         max_ttl_ms,
         history: history(&table),
         avro_json: table.flag("avro_json").unwrap_or(false),
+        write_once: false,
         fields: fields(&table),
     };
     if item.topics.is_empty() {
@@ -266,7 +273,7 @@ fn service(table: Table<'_>) -> Placed<ServiceDraft> {
     finish(table, item)
 }
 
-fn finish<T>(table: Table<'_>, item: T) -> Placed<T> {
+pub(super) fn finish<T>(table: Table<'_>, item: T) -> Placed<T> {
     let place = table.place.clone();
     table.finish();
     Placed { place, item }
@@ -286,7 +293,7 @@ fn name(table: &Table<'_>, key: &'static str, purpose: &str) -> String {
 }
 
 /// Kafka's rule for topics.
-fn topic_name(table: &Table<'_>, key: &'static str, name: &str) -> String {
+pub(super) fn topic_name(table: &Table<'_>, key: &'static str, name: &str) -> String {
     let allowed = name.chars().all(|c| c.is_ascii_alphanumeric() || "_-.".contains(c));
     if !(allowed && name.len() <= 249 && ![".", ".."].contains(&name)) {
         let rule = "Kafka topics are up to 249 letters, digits, `_`, `-` and `.`";
