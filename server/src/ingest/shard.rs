@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use forebay_storage::{
-    OpenError, Outcome, Put, ShardReader, ShardWriter, TopicIndex, ViewPolicy, WriteError,
+    Kind, OpenError, Outcome, Put, ShardReader, ShardWriter, TopicIndex, ViewPolicy, WriteError,
 };
 
 use super::decode::{DataPoint, Known};
@@ -101,6 +101,11 @@ impl Shard {
         now_ms: i64,
         point: &DataPoint<'_>,
     ) -> Result<(), WriteError> {
+        if self.is_taken(point, now_ms)? {
+            self.skip(topic, offset, now_ms)?;
+            self.pending.duplicate += 1;
+            return Ok(());
+        }
         let outcome = self.writer.put(&Put {
             view: point.view,
             entity: point.entity,
@@ -120,6 +125,16 @@ impl Shard {
         }
         self.stepped(topic, now_ms);
         Ok(())
+    }
+
+    /// Whether a value comes to a key that has its value, or its tombstone, for good. What is stored and the partition's
+    /// clock decide, so that a replay decides the same.
+    fn is_taken(&self, point: &DataPoint<'_>, now_ms: i64) -> Result<bool, WriteError> {
+        if !point.write_once || point.kind == Kind::Tombstone {
+            return Ok(false);
+        }
+        let current = self.writer.current(point.entity, point.view)?;
+        Ok(current.is_some_and(|current| current.expiry_ms > now_ms))
     }
 
     /// Passes a record that came too late.
@@ -292,3 +307,7 @@ impl Shard {
         (0..self.topics.len()).map(|topic| self.next_offset(topic)).collect()
     }
 }
+
+#[cfg(test)]
+#[path = "write_once_tests.rs"]
+mod write_once_tests;
