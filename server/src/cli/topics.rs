@@ -10,7 +10,7 @@ use rdkafka::types::RDKafkaErrorCode;
 use serde_json::json;
 
 use super::{output, sources};
-use crate::definitions::Definitions;
+use crate::definitions::{Definitions, diagnoses};
 
 const TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -76,14 +76,21 @@ struct Wanted {
     name: String,
     partitions: i32,
     dead_letters: bool,
+    /// How long Kafka must keep its records, if not as long as the broker's default says; ms.
+    retention_ms: Option<String>,
 }
 
 impl Wanted {
     fn new_topic(&self, replication: i32) -> NewTopic<'_> {
         let topic = NewTopic::new(&self.name, self.partitions, TopicReplication::Fixed(replication));
-        match self.dead_letters {
+        let large = self.dead_letters || self.retention_ms.is_some();
+        let topic = match large {
             true => topic.set("max.message.bytes", crate::kafka::DEAD_LETTER_MAX_BYTES),
             false => topic,
+        };
+        match &self.retention_ms {
+            Some(retention_ms) => topic.set("retention.ms", retention_ms),
+            None => topic,
         }
     }
 }
@@ -92,10 +99,20 @@ impl Wanted {
 fn wanted(definitions: &Definitions, partitions: i32) -> Vec<Wanted> {
     let mut wanted: Vec<Wanted> = Vec::new();
     for lane in &definitions.lanes {
-        let sources = lane.topics.iter();
-        let sources =
-            sources.map(|topic| Wanted { name: topic.name.clone(), partitions, dead_letters: false });
-        let dead = Wanted { name: lane.dead_letter_topic.clone(), partitions: 1, dead_letters: true };
+        let diagnoses = definitions.diagnoses.as_ref().filter(|_| lane.name == diagnoses::LANE);
+        let retention_ms = diagnoses.map(|diagnoses| diagnoses.retention_ms().to_string());
+        let sources = lane.topics.iter().map(|topic| Wanted {
+            name: topic.name.clone(),
+            partitions,
+            dead_letters: false,
+            retention_ms: retention_ms.clone(),
+        });
+        let dead = Wanted {
+            name: lane.dead_letter_topic.clone(),
+            partitions: 1,
+            dead_letters: true,
+            retention_ms: None,
+        };
         for topic in sources.chain([dead]) {
             if wanted.iter().all(|other| other.name != topic.name) {
                 wanted.push(topic);

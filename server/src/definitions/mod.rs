@@ -5,6 +5,7 @@
 
 mod check;
 mod compatible;
+pub mod diagnoses;
 mod grammar;
 mod load;
 mod lookup;
@@ -20,6 +21,7 @@ use std::sync::Arc;
 use forebay_storage::FieldPlan;
 
 pub use compatible::compatible;
+pub use diagnoses::DiagnosesDefinition;
 pub use forebay_client::Partitioner;
 pub use load::{DefinitionErrors, load, parse};
 pub use lookup::Unknown;
@@ -42,6 +44,8 @@ pub struct Definitions {
     pub services: Vec<Arc<FeatureService>>,
     /// In file order.
     pub triggers: Vec<Arc<Trigger>>,
+    /// What `[diagnoses]` says, if it is there; its lane and its views are among the others.
+    pub diagnoses: Option<DiagnosesDefinition>,
     /// Index into `views` by view name.
     pub view_by_name: HashMap<String, usize>,
     /// Ids of views and triggers that definitions in force before these had, and these have not, with their owners'
@@ -110,6 +114,8 @@ pub struct View {
     pub history: HistoryClass,
     /// Payloads wrap optional values as Avro-JSON does: `{"string": "x"}`.
     pub avro_json: bool,
+    /// Of the values of a key the first in its partition stays until it expires; the others count as duplicates.
+    pub write_once: bool,
     /// Declared fields.
     pub fields: Vec<Field>,
     /// The path plan compiled from `event_time` (slot 0 when it is a path) and `fields`; see `json::Plan`.

@@ -6,7 +6,7 @@ use std::ffi::CString;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use forebay_storage::{OpenError, Outcome, Put, TopicIndex, ViewPolicy, WriteError};
+use forebay_storage::{Kind, OpenError, Outcome, Put, TopicIndex, ViewPolicy, WriteError};
 
 use super::decode::{DataPoint, Known};
 use crate::definitions::View;
@@ -92,6 +92,11 @@ impl Shard {
         now_ms: i64,
         point: &DataPoint<'_>,
     ) -> Result<(), WriteError> {
+        if self.is_taken(point, now_ms)? {
+            self.skip(topic, offset, now_ms)?;
+            self.pending.duplicate += 1;
+            return Ok(());
+        }
         let put = Put {
             view: point.view,
             entity: point.entity,
@@ -112,6 +117,16 @@ impl Shard {
         }
         self.stepped(topic, now_ms);
         Ok(())
+    }
+
+    /// Whether a value comes to a key that has its value, or its tombstone, for good. What is stored and the partition's
+    /// clock decide, so that a replay decides the same.
+    fn is_taken(&self, point: &DataPoint<'_>, now_ms: i64) -> Result<bool, WriteError> {
+        if !point.write_once || point.kind == Kind::Tombstone {
+            return Ok(false);
+        }
+        let current = self.writer.current(point.entity, point.view)?;
+        Ok(current.is_some_and(|current| current.expiry_ms > now_ms))
     }
 
     /// Passes a record that came too late.
@@ -284,3 +299,7 @@ impl Shard {
         (0..self.topics.len()).map(|topic| self.next_offset(topic)).collect()
     }
 }
+
+#[cfg(test)]
+#[path = "write_once_tests.rs"]
+mod write_once_tests;

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use forebay_storage::{
-    ExpireReport, Fit, OpenError, Outcome, Put, ShardWriter, ThinReport, TopicIndex, ViewPolicy, WriteError,
+    CurrentVersion, ExpireReport, Fit, OpenError, Outcome, Put, ShardWriter, ThinReport, TopicIndex,
+    ViewPolicy, WriteError,
 };
 
 use super::layout::{Layout, LayoutError};
@@ -98,6 +99,14 @@ impl Writers {
         let outcome = class.writer.put(&Put { topic: class.topics[topic], ..*put })?;
         self.advance(topic, put.offset, put.ingest_time_ms);
         Ok(outcome)
+    }
+
+    /// As [`ShardWriter::current`].
+    ///
+    /// # Errors
+    /// As of [`ShardWriter::current`].
+    pub fn current(&self, entity: &[u8], view: u16) -> Result<Option<CurrentVersion>, WriteError> {
+        self.classes[self.layout.class_of(view)].writer.current(entity, view)
     }
 
     /// Advances past an offset that holds no data point for this shard.
