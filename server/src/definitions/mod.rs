@@ -1,13 +1,15 @@
 //! What is defined: lanes with their topics, feature views with their fields, feature services. These are the checked,
 //! compiled form that the rest of the server reads; `grammar` reads the TOML, `check` finds what is wrong with the whole,
-//! `compatible` says what a reload may change, `lookup` finds things by name. Knows nothing of Kafka connections, shards
-//! or gRPC.
+//! `compatible` says what may change in a running server, `in_force` changes it, `pieces` takes files apart, `lookup` finds
+//! things by name. Knows nothing of Kafka connections, shards or gRPC.
 
 mod check;
 mod compatible;
 mod grammar;
+mod in_force;
 mod load;
 mod lookup;
+pub mod pieces;
 #[cfg(test)]
 mod tests;
 
@@ -16,8 +18,9 @@ use std::sync::Arc;
 
 use forebay_storage::FieldPlan;
 
-pub use compatible::compatible;
+pub use compatible::{Found, compatible};
 pub use forebay_client::Partitioner;
+pub use in_force::{Checked, Held, InForce, Refusal, Source};
 pub use load::{DefinitionErrors, load, parse};
 pub use lookup::Unknown;
 
