@@ -1,4 +1,5 @@
-//! `forebay topics`: creates the Kafka topics the definitions name: feature topics and dead-letter topics.
+//! `forebay topics`: creates the Kafka topics the definitions and the configuration name: feature topics, dead-letter
+//! topics, the registry.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,6 +11,7 @@ use rdkafka::types::RDKafkaErrorCode;
 use serde_json::json;
 
 use super::{output, sources};
+use crate::config::Config;
 use crate::definitions::Definitions;
 
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -55,7 +57,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let (config, definitions) = sources::both(&args.config)?;
     let admin: AdminClient<DefaultClientContext> =
         crate::kafka::producer_config(&config.kafka).create().context("the Kafka settings")?;
-    let wanted = wanted(&definitions, args.partitions);
+    let wanted = wanted(&config, &definitions, args.partitions);
     let topics: Vec<_> = wanted.iter().map(|wanted| wanted.new_topic(args.replication)).collect();
     let options = AdminOptions::new().operation_timeout(Some(TIMEOUT)).request_timeout(Some(TIMEOUT));
     let created = admin.create_topics(&topics, &options).await;
@@ -75,27 +77,34 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
 struct Wanted {
     name: String,
     partitions: i32,
-    dead_letters: bool,
+    /// A setting of its own, if it has one.
+    setting: Option<(&'static str, &'static str)>,
 }
+
+const DEAD_LETTERS: Option<(&str, &str)> = Some(("max.message.bytes", crate::kafka::DEAD_LETTER_MAX_BYTES));
+const COMPACTED: Option<(&str, &str)> = Some(("cleanup.policy", "compact"));
+
 
 impl Wanted {
     fn new_topic(&self, replication: i32) -> NewTopic<'_> {
         let topic = NewTopic::new(&self.name, self.partitions, TopicReplication::Fixed(replication));
-        match self.dead_letters {
-            true => topic.set("max.message.bytes", crate::kafka::DEAD_LETTER_MAX_BYTES),
-            false => topic,
+        match self.setting {
+            Some((name, value)) => topic.set(name, value),
+            None => topic,
         }
     }
 }
 
-/// Every topic once; a dead-letter topic needs one partition.
-fn wanted(definitions: &Definitions, partitions: i32) -> Vec<Wanted> {
-    let mut wanted: Vec<Wanted> = Vec::new();
+/// Every topic once; a dead-letter topic and the registry need one partition.
+fn wanted(config: &Config, definitions: &Definitions, partitions: i32) -> Vec<Wanted> {
+    let registry = config.registry.topic.iter();
+    let registry = registry.map(|topic| Wanted { name: topic.clone(), partitions: 1, setting: COMPACTED });
+    let mut wanted: Vec<Wanted> = registry.collect();
     for lane in &definitions.lanes {
         let sources = lane.topics.iter();
         let sources =
-            sources.map(|topic| Wanted { name: topic.name.clone(), partitions, dead_letters: false });
-        let dead = Wanted { name: lane.dead_letter_topic.clone(), partitions: 1, dead_letters: true };
+            sources.map(|topic| Wanted { name: topic.name.clone(), partitions, setting: None });
+        let dead = Wanted { name: lane.dead_letter_topic.clone(), partitions: 1, setting: DEAD_LETTERS };
         for topic in sources.chain([dead]) {
             if wanted.iter().all(|other| other.name != topic.name) {
                 wanted.push(topic);

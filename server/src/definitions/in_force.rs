@@ -19,6 +19,9 @@ use super::{Definitions, SharedDefinitions};
 /// Where a definition of the registry is from, in messages.
 const REGISTRY: &str = "registry";
 
+/// Texts with more pairs of lines than this are not compared line by line.
+const LONG_DIFF: usize = 4_000_000;
+
 /// The definitions in force and what they are made of.
 #[derive(Debug)]
 pub struct InForce {
@@ -272,13 +275,14 @@ fn diff(key: &Key, old: Option<&Piece>, new: Option<&Piece>) -> String {
     let mut text = format!("  # {}\n", key.path());
     let (mut i, mut j) = (0, 0);
     let is_long = old.len().saturating_mul(new.len()) > LONG_DIFF;
-    let common = if is_long { vec![vec![0; new.len() + 1]; 2] } else { common_lengths(&old, &new) };
+    let common = if is_long { Vec::new() } else { common_lengths(&old, &new) };
+    let is_gone = |i: usize, j: usize| is_long || common[i + 1][j] >= common[i][j + 1];
     while i < old.len() || j < new.len() {
         let same = i < old.len() && j < new.len() && old[i] == new[j];
         let (sign, line) = if same {
             (i, j) = (i + 1, j + 1);
             (' ', &new[j - 1])
-        } else if j >= new.len() || (i < old.len() && common[i + 1][j] >= common[i][j + 1]) {
+        } else if j >= new.len() || (i < old.len() && is_gone(i, j)) {
             i += 1;
             ('-', &old[i - 1])
         } else {
