@@ -61,12 +61,8 @@ pub(super) struct ServiceDraft {
 }
 
 /// Adds what one file says.
-pub(super) fn read(file: &str, text: &str, errors: &Errors, draft: &mut Draft) {
-    let Some(root) = table::parse(file, text, errors) else {
-        draft.incomplete = true;
-        return;
-    };
-    let root = Table::new(file.to_owned(), &root, errors);
+pub(super) fn read(file: &str, root: &toml::Table, errors: &Errors, draft: &mut Draft) {
+    let root = Table::new(file.to_owned(), root, errors);
     for (number, table) in root.tables("lane", "lane").into_iter().enumerate() {
         draft.lanes.push(lane(named(file, "lane", number, table, errors)));
     }

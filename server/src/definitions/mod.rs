@@ -1,14 +1,16 @@
 //! What is defined: lanes with their topics, feature views with their fields, feature services. These are the checked,
 //! compiled form that the rest of the server reads; `grammar` reads the TOML, `check` finds what is wrong with the whole,
-//! `compatible` says what a reload may change, `lookup` finds things by name. Knows nothing of Kafka connections, shards
-//! or gRPC.
+//! `compatible` says what may change in a running server, `in_force` changes it, `pieces` takes files apart, `lookup` finds
+//! things by name. Knows nothing of Kafka connections, shards or gRPC.
 
 mod check;
 mod compatible;
 pub mod diagnoses;
 mod grammar;
+mod in_force;
 mod load;
 mod lookup;
+pub mod pieces;
 #[cfg(test)]
 mod tests;
 mod trigger;
@@ -20,9 +22,10 @@ use std::sync::Arc;
 
 use forebay_storage::FieldPlan;
 
-pub use compatible::compatible;
+pub use compatible::{Found, compatible};
 pub use diagnoses::DiagnosesDefinition;
 pub use forebay_client::Partitioner;
+pub use in_force::{Checked, Held, InForce, Refusal, Source};
 pub use load::{DefinitionErrors, load, parse};
 pub use lookup::Unknown;
 pub use trigger::{FirstSight, StateRule, Trigger, UNKNOWN};
