@@ -29,6 +29,8 @@ pub struct Config {
     pub ingest: IngestConfig,
     /// `[read]`
     pub read: ReadConfig,
+    /// `[registry]`
+    pub registry: RegistryConfig,
 }
 
 /// Everything wrong with the configuration, one line each: file, section, key, what was expected, what to do.
@@ -171,4 +173,11 @@ pub struct ReadConfig {
     pub max_message_bytes: usize,
     /// How long a `wait_for` waits when the request has no deadline.
     pub default_wait_ms: u64,
+}
+
+/// `[registry]`
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RegistryConfig {
+    /// The compacted topic that holds definitions; absent: there is no registry.
+    pub topic: Option<String>,
 }

@@ -8,7 +8,9 @@ use toml::Value;
 
 use super::owned;
 use super::table::{self, Errors, Table};
-use super::{Config, IngestConfig, KafkaConfig, ReadConfig, ServerConfig, StorageConfig, TlsConfig};
+use super::{
+    Config, IngestConfig, KafkaConfig, ReadConfig, RegistryConfig, ServerConfig, StorageConfig, TlsConfig,
+};
 
 const SECOND: i64 = 1000;
 const HOUR: i64 = 3600 * SECOND;
@@ -38,6 +40,7 @@ pub(super) fn config(
         storage: storage(section("storage"), dir),
         ingest: ingest(section("ingest")),
         read: read(section("read")),
+        registry: registry(section("registry")),
     };
     root.finish();
     config
@@ -170,6 +173,23 @@ fn read(table: Table<'_>) -> ReadConfig {
     };
     table.finish();
     config
+}
+
+fn registry(table: Table<'_>) -> RegistryConfig {
+    let config = RegistryConfig { topic: topic(&table, "topic") };
+    table.finish();
+    config
+}
+
+/// Kafka's rule for topics.
+fn topic(table: &Table<'_>, key: &'static str) -> Option<String> {
+    let name = table.text(key)?;
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
+    if name.is_empty() || name.len() > 249 || !name.chars().all(allowed) || [".", ".."].contains(&name) {
+        let rule = "a Kafka topic: up to 249 letters, digits, `_`, `-` and `.`";
+        table.error(key, format_args!("expected {rule}, found \"{name}\""));
+    }
+    Some(name.to_owned())
 }
 
 fn duration(

@@ -9,13 +9,15 @@ use std::sync::Arc;
 use forebay_storage::FieldPlan;
 
 use super::grammar::{Draft, Placed, ServiceDraft, ViewDraft};
-use super::trigger;
-use super::{Definitions, EventTimeSource, FeatureService, LaneDefinition, ServiceView, View};
+use super::{
+    Definitions, EventTimeSource, FeatureService, LaneDefinition, ServiceView, View, diagnoses, trigger,
+};
 use crate::config::suggest::did_you_mean;
 use crate::config::table::Errors;
 use crate::json::Plan;
 
-pub(super) fn check(draft: Draft, errors: &Errors) -> Definitions {
+pub(super) fn check(mut draft: Draft, errors: &Errors) -> Definitions {
+    let diagnoses = diagnoses::expand(&mut draft, errors);
     if draft.lanes.is_empty() && draft.views.is_empty() {
         errors.add("definitions", "nothing is defined: begin with a [[lane]] and a [[view]]");
     }
@@ -30,7 +32,7 @@ pub(super) fn check(draft: Draft, errors: &Errors) -> Definitions {
     let views: Vec<_> = draft.views.into_iter().map(|placed| view(placed, &draft.lanes, errors)).collect();
     let view_by_name: HashMap<_, _> =
         views.iter().enumerate().map(|(at, view)| (view.name.clone(), at)).collect();
-    let mut definitions = Definitions { views, view_by_name, ..Definitions::default() };
+    let mut definitions = Definitions { views, view_by_name, diagnoses, ..Definitions::default() };
     definitions.lanes = draft.lanes.into_iter().map(|placed| lane(placed.item, &definitions.views)).collect();
     definitions.services =
         draft.services.into_iter().map(|placed| service(placed, &definitions, errors)).collect();
@@ -116,6 +118,7 @@ fn view(placed: Placed<ViewDraft>, lanes: &[Placed<LaneDefinition>], errors: &Er
         max_ttl_ms: draft.max_ttl_ms,
         history: draft.history,
         avro_json: draft.avro_json,
+        write_once: draft.write_once,
         fields: draft.fields,
     })
 }

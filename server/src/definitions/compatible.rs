@@ -1,4 +1,5 @@
-//! What a reload may change while the server runs, and why it may not change the rest. Called by `ReloadDefinitions`.
+//! What may change while the server runs, and why the rest may not. Called when definitions are reloaded, or come from
+//! the registry.
 
 use super::trigger;
 use super::{Definitions, FeatureService, Field, LaneDefinition, View};
@@ -6,21 +7,40 @@ use crate::config::units::show_duration;
 
 /// The changes from `old` to `new`, one sentence each; or every reason why they cannot be made in a running server.
 pub fn compatible(old: &Definitions, new: &Definitions) -> Result<Vec<String>, Vec<String>> {
-    let mut found = Found::default();
-    lanes(old, new, &mut found);
-    views(old, new, &mut found);
-    services(old, new, &mut found);
-    trigger::compatible(old, new, &mut found);
-    if found.reasons.is_empty() { Ok(found.changes) } else { Err(found.reasons) }
+    let found = Found::between(old, new);
+    let reasons: Vec<String> = found.restart.into_iter().chain(found.reasons).collect();
+    if reasons.is_empty() { Ok(found.changes) } else { Err(reasons) }
 }
 
-#[derive(Default)]
-pub(super) struct Found {
+/// What differs, one sentence each.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// What can be taken up at once.
     pub changes: Vec<String>,
+    /// What a restart takes up.
+    pub restart: Vec<String>,
+    /// What would break stored data or a reader.
     pub reasons: Vec<String>,
 }
 
 impl Found {
+    /// Everything that differs from `old` to `new`.
+    pub fn between(old: &Definitions, new: &Definitions) -> Found {
+        let mut found = Found::default();
+        lanes(old, new, &mut found);
+        views(old, new, &mut found);
+        services(old, new, &mut found);
+        trigger::compatible(old, new, &mut found);
+        found
+    }
+
+    /// Notes what takes a restart if there is a change.
+    fn restart<T: PartialEq>(&mut self, old: T, new: T, sentence: impl FnOnce(T, T) -> String) {
+        if old != new {
+            self.restart.push(sentence(old, new));
+        }
+    }
+
     /// Notes a change if there is one.
     pub fn change<T: PartialEq>(&mut self, old: T, new: T, sentence: impl FnOnce(T, T) -> String) {
         if old != new {
@@ -38,13 +58,13 @@ impl Found {
 
 fn lanes(old: &Definitions, new: &Definitions, found: &mut Found) {
     let names = |definitions: &Definitions| definitions.lanes.iter().map(|lane| lane.name.clone()).collect();
-    found.refuse::<Vec<String>>(names(old), names(new), |old, new| {
+    found.restart::<Vec<String>>(names(old), names(new), |old, new| {
         let (old, new) = (old.join(", "), new.join(", "));
         format!("the lanes change from {old} to {new}: restart the server to add, remove or reorder lanes")
     });
     for lane in &old.lanes {
         if let Ok(now) = new.lane(&lane.name) {
-            found.refuse(without_views(lane), without_views(now), |old, new| {
+            found.restart(without_views(lane), without_views(now), |old, new| {
                 format!(
                     "lane \"{}\" changes its {}: restart the server for that",
                     old.name,

@@ -17,7 +17,7 @@ impl ShardWriter {
                 "a record beside another has its position, and is put right after it",
             ));
         }
-        self.applied(put)
+        self.apply(put).inspect_err(|error| self.stop_if_damaged(error))
     }
 
     /// The fields of the payload encoded last, if it was of this view and fits its shape: what `encode` gave, asked for

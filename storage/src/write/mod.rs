@@ -27,7 +27,9 @@ use crate::residency::{ColdPages, Reach};
 use crate::shard::{Last, Shard};
 use crate::sync::SyncGroup;
 use crate::thin::Thinning;
-use crate::types::{ExpireReport, Keep, Kind, Options, Outcome, Put, ThinReport, TopicIndex, ViewPolicy};
+use crate::types::{
+    CurrentVersion, ExpireReport, Keep, Kind, Options, Outcome, Put, ThinReport, TopicIndex, ViewPolicy,
+};
 use batch::{Batch, Head, KeyState};
 pub(crate) use commit::Active;
 
@@ -173,18 +175,9 @@ impl ShardWriter {
         if put.offset <= self.topic_position(put.topic)?.offset && !planted::replays() {
             return Ok(Outcome::Replayed);
         }
-        let outcome = self.applied(put)?;
+        let outcome = self.apply(put).inspect_err(|error| self.stop_if_damaged(error))?;
         self.advance(put.topic, put.offset, put.ingest_time_ms);
         Ok(outcome)
-    }
-
-    /// Adds it to the batch; what cannot be read stops the shard.
-    fn applied(&mut self, put: &Put<'_>) -> Result<Outcome, WriteError> {
-        self.apply(put).inspect_err(|error| {
-            if let WriteError::Damaged(error) = error {
-                self.shard.poison.set(format!("what a key has cannot be read: {error}"));
-            }
-        })
     }
 
     /// Advances the position past an offset that holds no data point for this shard. At or below it, does nothing.
@@ -301,6 +294,12 @@ impl ShardWriter {
         position.offset = offset;
         position.ingest_time_ms = position.ingest_time_ms.max(ingest_time_ms);
         self.batch.advanced = true;
+    }
+
+    fn stop_if_damaged(&self, error: &WriteError) {
+        if let WriteError::Damaged(error) = error {
+            self.shard.poison.set(format!("what a key has cannot be read: {error}"));
+        }
     }
 
     /// Adds a new data point to the batch.
