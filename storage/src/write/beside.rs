@@ -40,4 +40,14 @@ impl ShardWriter {
         };
         Ok(before.filter(|before| before.kind() == Kind::Value).map(|before| before.expiry_ms))
     }
+    /// Number of the segment that the next frame goes to, or one before it.
+    pub fn newest_segment(&self) -> u32 {
+        self.active.as_ref().map_or(0, |active| active.segment.number)
+    }
+
+    /// Keeps thinning away from the segments of this number and above: someone still needs versions in them that were
+    /// replaced.
+    pub fn hold_from(&mut self, segment: u32) {
+        self.thinning.hold_from(segment);
+    }
 }
