@@ -21,3 +21,4 @@ mod read_your_writes;
 mod reload;
 mod shared;
 mod time;
+mod triggers;

@@ -23,6 +23,7 @@ mod serve;
 mod sources;
 mod status;
 mod topics;
+mod triggers;
 
 use std::io;
 use std::process::ExitCode;
@@ -79,6 +80,8 @@ enum Command {
     Check(check::Args),
     /// Create the Kafka topics the definitions name
     Topics(topics::Args),
+    /// List triggers, and try a rule on the topics' history
+    Triggers(triggers::Args),
     /// List, show and redrive dead letters
     Dlq(dlq::Args),
     /// Decode the files of a shard
@@ -115,6 +118,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Reload(args) => client(reload::run(args, connection)),
         Command::Check(args) => check::run(args),
         Command::Topics(args) => client(topics::run(args)),
+        Command::Triggers(args) => triggers::run(args),
         Command::Dlq(args) => client(dlq::run(args)),
         Command::Inspect(args) => inspect::run(args),
         Command::Produce(args) => produce::run(args),

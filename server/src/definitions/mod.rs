@@ -28,7 +28,7 @@ pub use forebay_client::Partitioner;
 pub use in_force::{Checked, Held, InForce, Refusal, Source};
 pub use load::{DefinitionErrors, load, parse};
 pub use lookup::Unknown;
-pub use trigger::{FirstSight, StateRule, Trigger, UNKNOWN};
+pub use trigger::{FirstSight, StateRule, Trigger, UNKNOWN, triggers_over};
 
 use crate::json::Plan;
 use crate::json::typed::Cell;
