@@ -11,13 +11,14 @@ pub fn compatible(old: &Definitions, new: &Definitions) -> Result<Vec<String>, V
     lanes(old, new, &mut found);
     views(old, new, &mut found);
     services(old, new, &mut found);
+    super::model::compatible(old, new, &mut found);
     if found.reasons.is_empty() { Ok(found.changes) } else { Err(found.reasons) }
 }
 
 #[derive(Default)]
-struct Found {
-    changes: Vec<String>,
-    reasons: Vec<String>,
+pub(super) struct Found {
+    pub changes: Vec<String>,
+    pub reasons: Vec<String>,
 }
 
 impl Found {

@@ -2,7 +2,8 @@
 //! each other is `check`'s. Called by `load`.
 
 use super::{
-    EventTimeSource, Field, FieldType, HistoryClass, LaneDefinition, Partitioner, TimeUnit, TopicDefinition,
+    EventTimeSource, Field, FieldType, HistoryClass, LaneDefinition, Model, Partitioner, TimeUnit,
+    TopicDefinition, model,
 };
 use crate::config::table::{self, Errors, Table};
 use crate::config::units::show_duration;
@@ -22,6 +23,7 @@ pub(super) struct Draft {
     pub lanes: Vec<Placed<LaneDefinition>>,
     pub views: Vec<Placed<ViewDraft>>,
     pub services: Vec<Placed<ServiceDraft>>,
+    pub models: Vec<Placed<Model>>,
 }
 
 /// Something with the place it was read from, for messages.
@@ -71,11 +73,14 @@ pub(super) fn read(file: &str, text: &str, errors: &Errors, draft: &mut Draft) {
     for (number, table) in root.tables("feature_service", "feature_service").into_iter().enumerate() {
         draft.services.push(service(named(file, "feature_service", number, table, errors)));
     }
+    for (number, table) in root.tables("model", "model").into_iter().enumerate() {
+        draft.models.push(model::read(named(file, "model", number, table, errors)));
+    }
     root.finish();
 }
 
 /// A table whose place is its kind and name, or its number if it has none.
-fn named<'t>(
+pub(super) fn named<'t>(
     before: &str,
     kind: &str,
     number: usize,
@@ -266,14 +271,14 @@ fn service(table: Table<'_>) -> Placed<ServiceDraft> {
     finish(table, item)
 }
 
-fn finish<T>(table: Table<'_>, item: T) -> Placed<T> {
+pub(super) fn finish<T>(table: Table<'_>, item: T) -> Placed<T> {
     let place = table.place.clone();
     table.finish();
     Placed { place, item }
 }
 
 /// A name of ours: it goes into file names, consumer groups, metrics and requests.
-fn name(table: &Table<'_>, key: &'static str, purpose: &str) -> String {
+pub(super) fn name(table: &Table<'_>, key: &'static str, purpose: &str) -> String {
     let name = table.required(key, purpose).unwrap_or_default();
     let allowed = name.chars().all(|c| c.is_ascii_alphanumeric() || "_-.".contains(c));
     let begins = !name.starts_with(['-', '.']);

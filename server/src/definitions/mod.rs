@@ -1,4 +1,4 @@
-//! What is defined: lanes with their topics, feature views with their fields, feature services. These are the checked,
+//! What is defined: lanes with their topics, feature views with their fields, feature services, models. These are the checked,
 //! compiled form that the rest of the server reads; `grammar` reads the TOML, `check` finds what is wrong with the whole,
 //! `compatible` says what a reload may change, `lookup` finds things by name. Knows nothing of Kafka connections, shards
 //! or gRPC.
@@ -8,6 +8,7 @@ mod compatible;
 mod grammar;
 mod load;
 mod lookup;
+pub mod model;
 #[cfg(test)]
 mod tests;
 
@@ -20,6 +21,7 @@ pub use compatible::compatible;
 pub use forebay_client::Partitioner;
 pub use load::{DefinitionErrors, load, parse};
 pub use lookup::Unknown;
+pub use model::Model;
 
 use crate::json::Plan;
 use crate::json::typed::Cell;
@@ -36,6 +38,8 @@ pub struct Definitions {
     pub views: Vec<Arc<View>>,
     /// In file order.
     pub services: Vec<Arc<FeatureService>>,
+    /// In file order.
+    pub models: Vec<Arc<Model>>,
     /// Index into `views` by view name.
     pub view_by_name: HashMap<String, usize>,
     /// Ids of views that definitions in force before these had, and these have not, with those views' names: their
