@@ -10,7 +10,7 @@ use super::table::Errors;
 
 /// Sections with their keys; `*` takes librdkafka's dotted names, `FOREBAY_KAFKA_SETTINGS_SASL_PASSWORD` is
 /// `sasl.password`.
-const KEYS: [(&[&str], &[&str]); 9] = [
+const KEYS: [(&[&str], &[&str]); 10] = [
     (&["server", "tls"], &["cert", "key", "client_ca"]),
     (&["server"], &["instance", "listen", "http_listen", "definitions", "insecure"]),
     (&["kafka", "settings"], &["*"]),
@@ -20,6 +20,18 @@ const KEYS: [(&[&str], &[&str]); 9] = [
     (&["storage"], &["dir", "segment", "sync_interval", "sync_bytes"]),
     (&["ingest"], &["batch_max", "batch_wait", "ready_max_lag"]),
     (&["read"], &["max_entities", "max_message", "default_wait"]),
+    (
+        &["execute"],
+        &[
+            "servers",
+            "tls_ca",
+            "http_listen",
+            "edges_topic",
+            "requests_topic",
+            "dead_letter_topic",
+            "max_under_way",
+        ],
+    ),
 ];
 
 /// The variables of this process that begin as ours do.
