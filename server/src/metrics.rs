@@ -1,11 +1,14 @@
 //! Everything `/metrics` shows, in the text format of Prometheus. Counts are read where they are kept, when they are
-//! asked for; only the times of calls are kept here. Called by `http`; RPC handlers call `observe`.
+//! asked for; only the times of calls are kept here. Called by `rest`; RPC handlers call `observe`.
 //!
 //! | Name | Labels | Unit, meaning |
 //! |---|---|---|
 //! | `forebay_build_info` | version | 1 |
 //! | `forebay_uptime_seconds` | | since the server began to serve |
 //! | `forebay_ready` | lane | 1 when every shard of the lane serves |
+//! | `forebay_registry_offset` | | last offset of the registry that was read, -1: none |
+//! | `forebay_registry_reading` | | 1 while the registry is being read, 0 when something keeps it from that |
+//! | `forebay_registry_held_back` | | definitions of the registry that are not in force as they stand there |
 //! | `forebay_applied_total` | lane | data points that became the current version of their key |
 //! | `forebay_late_total` | lane | older than the current version, kept as history |
 //! | `forebay_duplicate_total` | lane | same event time and bytes as the version they replaced |
@@ -49,6 +52,7 @@ use text::{Kind, Page};
 pub fn render(context: &Context) -> String {
     let mut page = Page::new();
     server(&mut page, context);
+    registry(&mut page, context);
     lanes(&mut page, context);
     shards(&mut page, context);
     topics(&mut page, context);
@@ -70,6 +74,19 @@ fn server(page: &mut Page, context: &Context) {
         let ready = not_ready(context, Some(name)).is_some_and(|reasons| reasons.is_empty());
         page.sample("forebay_ready", &[("lane", name)], u8::from(ready));
     }
+}
+
+fn registry(page: &mut Page, context: &Context) {
+    let Some(registry) = &context.registry else { return };
+    let mut gauge = |name, help, value: i64| {
+        page.family(name, Kind::Gauge, help);
+        page.sample(name, &[], value);
+    };
+    gauge("forebay_registry_offset", "Last offset read, -1: none.", registry.offset());
+    let reading = registry.trouble().is_none();
+    gauge("forebay_registry_reading", "Whether the registry is being read.", reading.into());
+    let held = registry.held_back().len() as i64;
+    gauge("forebay_registry_held_back", "Definitions that are not in force as they stand there.", held);
 }
 
 /// Name, meaning and place of a counter of a lane.

@@ -156,6 +156,17 @@ pub struct Put<'a> {
     pub payload: &'a [u8],
 }
 
+/// The current version of a key as its writer sees it, puts that are not committed yet included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CurrentVersion {
+    /// Value or tombstone.
+    pub kind: Kind,
+    /// ms since the epoch.
+    pub event_time_ms: i64,
+    /// First ms at which it no longer shows.
+    pub expiry_ms: i64,
+}
+
 /// What a put did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {

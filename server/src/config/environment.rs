@@ -22,15 +22,7 @@ const KEYS: [(&[&str], &[&str]); 10] = [
     (&["read"], &["max_entities", "max_message", "default_wait"]),
     (
         &["execute"],
-        &[
-            "servers",
-            "tls_ca",
-            "http_listen",
-            "edges_topic",
-            "requests_topic",
-            "dead_letter_topic",
-            "max_under_way",
-        ],
+        &["servers", "tls_ca", "http_listen", "requests_topic", "dead_letter_topic", "max_under_way"],
     ),
 ];
 

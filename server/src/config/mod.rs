@@ -31,6 +31,8 @@ pub struct Config {
     pub read: ReadConfig,
     /// `[execute]`
     pub execute: ExecuteConfig,
+    /// `[registry]`
+    pub registry: RegistryConfig,
 }
 
 /// Everything wrong with the configuration, one line each: file, section, key, what was expected, what to do.
@@ -184,12 +186,17 @@ pub struct ExecuteConfig {
     pub tls_ca: Option<PathBuf>,
     /// Metrics and health address.
     pub http_listen: SocketAddr,
-    /// Where triggers tell edges.
-    pub edges_topic: String,
     /// Where diagnoses are asked for.
     pub requests_topic: String,
     /// Where records go that no diagnosis can be made of.
     pub dead_letter_topic: String,
     /// Most diagnoses of one model under way.
     pub max_under_way: usize,
+}
+
+/// `[registry]`
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RegistryConfig {
+    /// The compacted topic that holds definitions; absent: there is no registry.
+    pub topic: Option<String>,
 }

@@ -9,7 +9,8 @@ use toml::Value;
 use super::owned;
 use super::table::{self, Errors, Table};
 use super::{
-    Config, ExecuteConfig, IngestConfig, KafkaConfig, ReadConfig, ServerConfig, StorageConfig, TlsConfig,
+    Config, ExecuteConfig, IngestConfig, KafkaConfig, ReadConfig, RegistryConfig, ServerConfig,
+    StorageConfig, TlsConfig,
 };
 
 const SECOND: i64 = 1000;
@@ -42,6 +43,7 @@ pub(super) fn config(
         storage: storage(section("storage"), dir),
         ingest: ingest(section("ingest")),
         read: read(section("read")),
+        registry: registry(section("registry")),
     };
     root.finish();
     config
@@ -182,17 +184,22 @@ fn read(table: Table<'_>) -> ReadConfig {
 }
 
 fn execute(table: Table<'_>, dir: &Path, server: &ServerConfig) -> ExecuteConfig {
-    let topic = |key, default: &str| name(&table, key).unwrap_or_else(|| default.to_owned());
+    let topic = |key, default: &str| topic(&table, key).unwrap_or_else(|| default.to_owned());
     let config = ExecuteConfig {
         servers: servers(&table),
         tls_ca: path(&table, "tls_ca", dir),
         http_listen: address(&table, "http_listen", 7402),
-        edges_topic: topic("edges_topic", "forebay.edges"),
         requests_topic: topic("requests_topic", "forebay.diagnosis-requests"),
         dead_letter_topic: topic("dead_letter_topic", "forebay.execute.dlq"),
         max_under_way: table.integer("max_under_way", 1..=100_000).unwrap_or(256) as usize,
     };
     needs_consent(&table, "http_listen", config.http_listen, server);
+    table.finish();
+    config
+}
+
+fn registry(table: Table<'_>) -> RegistryConfig {
+    let config = RegistryConfig { topic: topic(&table, "topic") };
     table.finish();
     config
 }
@@ -217,6 +224,17 @@ fn servers(table: &Table<'_>) -> Vec<String> {
         None => {}
     }
     servers
+}
+
+/// Kafka's rule for topics.
+fn topic(table: &Table<'_>, key: &'static str) -> Option<String> {
+    let name = table.text(key)?;
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
+    if name.is_empty() || name.len() > 249 || !name.chars().all(allowed) || [".", ".."].contains(&name) {
+        let rule = "a Kafka topic: up to 249 letters, digits, `_`, `-` and `.`";
+        table.error(key, format_args!("expected {rule}, found \"{name}\""));
+    }
+    Some(name.to_owned())
 }
 
 fn duration(

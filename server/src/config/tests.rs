@@ -96,7 +96,7 @@ fn bad_61_wrong_types_and_units_say_what_is_expected() {
                 [kafka]\nbootstrap = \"localhost\"\ngroup = \"a b\"\ntopics_check_interval = \"1w\"\n\
                 [kafka.consumer]\na.b = 1\n\
                 [ingest]\nbatch_max = 0\nbatch_wait = 5\n[read]\nmax_message = \"64MB\"\nmax_entities = 1.5\n\
-                [execute]\nservers = [\"a:1\"]\nedges_topic = \"a b\"\n";
+                [execute]\nservers = [\"a:1\"]\nrequests_topic = \"a b\"\n";
     let found = errors(text);
     for expected in [
         "forebay.toml: storage: expected a table, found 5",
@@ -112,7 +112,7 @@ fn bad_61_wrong_types_and_units_say_what_is_expected() {
         "[read]: max_message: expected a size such as",
         "[read]: max_entities: expected a whole number from 1 to 1000000, found 1.5",
         "[execute]: servers: expected \"http://host:port\" or \"https://host:port\", found \"a:1\"",
-        "[execute]: edges_topic: expected up to 100 letters",
+        "[execute]: requests_topic: expected a Kafka topic",
     ] {
         assert!(found.iter().any(|error| error.contains(expected)), "{expected}\n{found:#?}");
     }

@@ -1,6 +1,8 @@
 //! The TOML grammar of definitions: each lane, view and service by itself, with its defaults and bounds. What they say of
 //! each other is `check`'s. Called by `load`.
 
+use super::diagnoses::{self, DiagnosesDefinition};
+use super::trigger::{self, TriggerDraft};
 use super::{
     EventTimeSource, Field, FieldType, HistoryClass, LaneDefinition, Model, Partitioner, TimeUnit,
     TopicDefinition, model,
@@ -11,7 +13,7 @@ use crate::config::units::show_duration;
 const SECOND: i64 = 1000;
 const DAY: i64 = 86_400 * SECOND;
 /// Time to live: from 1 s to 400 days.
-const TTL_MS: std::ops::RangeInclusive<i64> = SECOND..=400 * DAY;
+pub(super) const TTL_MS: std::ops::RangeInclusive<i64> = SECOND..=400 * DAY;
 const DEFAULT_TTL_MS: i64 = 7 * DAY;
 const MAX_PATH_STEPS: usize = 32;
 
@@ -24,6 +26,8 @@ pub(super) struct Draft {
     pub views: Vec<Placed<ViewDraft>>,
     pub services: Vec<Placed<ServiceDraft>>,
     pub models: Vec<Placed<Model>>,
+    pub triggers: Vec<Placed<TriggerDraft>>,
+    pub diagnoses: Vec<Placed<DiagnosesDefinition>>,
 }
 
 /// Something with the place it was read from, for messages.
@@ -46,6 +50,7 @@ pub(super) struct ViewDraft {
     pub max_ttl_ms: i64,
     pub history: HistoryClass,
     pub avro_json: bool,
+    pub write_once: bool,
     pub fields: Vec<Field>,
 }
 
@@ -58,12 +63,8 @@ pub(super) struct ServiceDraft {
 }
 
 /// Adds what one file says.
-pub(super) fn read(file: &str, text: &str, errors: &Errors, draft: &mut Draft) {
-    let Some(root) = table::parse(file, text, errors) else {
-        draft.incomplete = true;
-        return;
-    };
-    let root = Table::new(file.to_owned(), &root, errors);
+pub(super) fn read(file: &str, root: &toml::Table, errors: &Errors, draft: &mut Draft) {
+    let root = Table::new(file.to_owned(), root, errors);
     for (number, table) in root.tables("lane", "lane").into_iter().enumerate() {
         draft.lanes.push(lane(named(file, "lane", number, table, errors)));
     }
@@ -75,6 +76,12 @@ pub(super) fn read(file: &str, text: &str, errors: &Errors, draft: &mut Draft) {
     }
     for (number, table) in root.tables("model", "model").into_iter().enumerate() {
         draft.models.push(model::read(named(file, "model", number, table, errors)));
+    }
+    for (number, table) in root.tables("trigger", "trigger").into_iter().enumerate() {
+        draft.triggers.push(trigger::read(named(file, "trigger", number, table, errors)));
+    }
+    if let Some(table) = root.table("diagnoses", format!("{file}: [diagnoses]")) {
+        draft.diagnoses.push(diagnoses::read(table));
     }
     root.finish();
 }
@@ -151,6 +158,7 @@ fn view(table: Table<'_>) -> Placed<ViewDraft> {
         max_ttl_ms,
         history: history(&table),
         avro_json: table.flag("avro_json").unwrap_or(false),
+        write_once: false,
         fields: fields(&table),
     };
     if item.topics.is_empty() {
@@ -291,7 +299,7 @@ pub(super) fn name(table: &Table<'_>, key: &'static str, purpose: &str) -> Strin
 }
 
 /// Kafka's rule for topics.
-fn topic_name(table: &Table<'_>, key: &'static str, name: &str) -> String {
+pub(super) fn topic_name(table: &Table<'_>, key: &'static str, name: &str) -> String {
     let allowed = name.chars().all(|c| c.is_ascii_alphanumeric() || "_-.".contains(c));
     if !(allowed && name.len() <= 249 && ![".", ".."].contains(&name)) {
         let rule = "Kafka topics are up to 249 letters, digits, `_`, `-` and `.`";

@@ -2,6 +2,7 @@
 //! in the words of the definitions. Called by the service, ingest and the command line.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use toml::Value;
@@ -24,10 +25,20 @@ fn unknown<'a>(kind: &str, name: &str, known: impl IntoIterator<Item = &'a str>)
 impl Definitions {
     /// These definitions, taking the place of others: the ids of views that are gone stay taken.
     pub fn after(mut self, old: &Definitions) -> Definitions {
-        let before = old.retired.iter().map(|(id, name)| (*id, name.clone()));
-        let all = before.chain(old.views.iter().map(|view| (view.id, view.name.clone())));
-        self.retired = all.filter(|(id, _)| self.views.iter().all(|view| view.id != *id)).collect();
+        let has = |id| {
+            let views = self.views.iter().map(|view| view.id);
+            views.chain(self.triggers.iter().map(|trigger| trigger.id)).any(|own| own == id)
+        };
+        self.retired = old.ids_taken().into_iter().filter(|(id, _)| !has(*id)).collect();
         self
+    }
+
+    /// Ids that stored records may have, with the names of those who have or had them.
+    pub(super) fn ids_taken(&self) -> BTreeMap<u16, String> {
+        let retired = self.retired.iter().map(|(id, owner)| (*id, owner.clone()));
+        let views = self.views.iter().map(|view| (view.id, view.name.clone()));
+        let triggers = self.triggers.iter().map(|trigger| (trigger.id, trigger.owner()));
+        retired.chain(views).chain(triggers).collect()
     }
 
     /// A view by name.

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
-use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -19,13 +18,17 @@ use super::model::Asked;
 use super::source::Source;
 use super::status;
 use super::store::Store;
-use super::work::{Tools, Worker};
+use super::work::{KEEPER, Tools, Worker};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::definitions::{self, Model};
+use crate::definitions::{Definitions, InForce, Model};
+use crate::registry::Registry;
 
 /// How often the definitions in force are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// How often the files are read again.
+const READ_EVERY: Duration = Duration::from_secs(5);
 
 /// The workers by title, for those who show them.
 pub(super) type Workers = Arc<Mutex<BTreeMap<String, Arc<Worker>>>>;
@@ -35,6 +38,7 @@ pub struct Running {
     /// HTTP address it listens on.
     pub http: SocketAddr,
     stop: watch::Sender<bool>,
+    registry: Option<Arc<Registry>>,
     supervisor: JoinHandle<anyhow::Result<()>>,
     served: JoinHandle<anyhow::Result<()>>,
 }
@@ -42,7 +46,8 @@ pub struct Running {
 /// Starts an executor. Kafka, servers and models may not have been reached yet. Fails on what a person must mend: a port in
 /// use, definitions with errors (`DefinitionErrors` is the cause), settings that cannot be.
 pub async fn start(config: Config) -> anyhow::Result<Running> {
-    let definitions = Arc::new(ArcSwap::from_pointee(definitions::load(&config.server.definitions)?));
+    let in_force = Arc::new(InForce::load(&config.server.definitions)?);
+    let registry = Registry::start(&config, in_force.clone())?;
     let address = config.execute.http_listen;
     let listener = TcpListener::bind(address).await.with_context(|| {
         format!(
@@ -54,7 +59,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         store: Store::new(&config.execute)?,
         letters: DeadLetters::new(&config.kafka, &config.execute.dead_letter_topic)?,
         clock: Clock::system(),
-        definitions,
+        in_force,
         config,
     });
     let stop = watch::Sender::new(false);
@@ -63,7 +68,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     let staff = Staff { tools, workers, tasks: JoinSet::new(), stops: BTreeMap::new() };
     let supervisor = tokio::spawn(staff.supervise(stop.subscribe()));
     tracing::info!(%http, "executing");
-    Ok(Running { http, stop, supervisor, served })
+    Ok(Running { http, stop, registry, supervisor, served })
 }
 
 impl Running {
@@ -79,6 +84,7 @@ impl Running {
     /// Stops: jobs under way get a moment to end, offsets are committed.
     pub async fn stop(self) -> anyhow::Result<()> {
         self.stop.send_replace(true);
+        self.registry.inspect(|registry| registry.stop());
         self.supervisor.await??;
         self.served.await?
     }
@@ -94,12 +100,14 @@ struct Staff {
 
 impl Staff {
     async fn supervise(mut self, mut stop: watch::Receiver<bool>) -> anyhow::Result<()> {
-        self.employ(None)?;
         let mut look = tokio::time::interval(LOOK_EVERY);
+        let mut read = tokio::time::interval(READ_EVERY);
+        let mut complaint = Vec::new();
         let outcome = loop {
             tokio::select! {
                 _ = stop.wait_for(|stop| *stop) => break Ok(()),
                 _ = look.tick() => self.follow_definitions()?,
+                _ = read.tick() => read_files(&self.tools.in_force, &mut complaint),
                 Some(ended) = self.tasks.join_next() => {
                     let (title, outcome) = ended?;
                     self.workers.lock().remove(&title);
@@ -117,27 +125,32 @@ impl Staff {
         outcome
     }
 
-    /// Starts workers for models that have none, and stops those whose model is gone or another one now: it starts again
-    /// when its worker has ended.
+    /// Starts workers that are missing, and stops those whose model is gone or another one now: it starts again when its
+    /// worker has ended.
     fn follow_definitions(&mut self) -> anyhow::Result<()> {
-        let definitions = self.tools.definitions.load_full();
-        let wanted: BTreeMap<_, _> = definitions.models.iter().map(|model| (model.title(), model)).collect();
+        let definitions = self.tools.in_force.shared.load_full();
+        let models = definitions.models.iter().map(|model| (model.title(), Some(model)));
+        let wanted: BTreeMap<_, _> = models.chain([(KEEPER.to_owned(), None)]).collect();
         for (title, worker) in &*self.workers.lock() {
-            let Some(has) = &worker.model else { continue };
-            let is_same = wanted.get(title).is_some_and(|model| ***model == has.definition);
+            let is_same = wanted.get(title).is_some_and(|model| {
+                let model = model.map(|model| model.as_ref());
+                let has = worker.model.as_ref().map(|asked| &asked.definition);
+                model == has && worker.topics == Worker::topics(model, &definitions, &self.tools.config)
+            });
             if !is_same && let Some(stop) = self.stops.get(title) {
                 stop.send_replace(true);
             }
         }
         for (title, model) in wanted {
             if !self.stops.contains_key(&title) {
-                self.employ(Some(model))?;
+                self.employ(model, &definitions)?;
             }
         }
         Ok(())
     }
 
-    fn employ(&mut self, model: Option<&Arc<Model>>) -> anyhow::Result<()> {
+    fn employ(&mut self, model: Option<&Arc<Model>>, definitions: &Definitions) -> anyhow::Result<()> {
+        let topics = Worker::topics(model.map(Arc::as_ref), definitions, &self.tools.config);
         let model = match model {
             Some(model) => {
                 let asked = Asked::new(Model::clone(model), self.tools.clock.clone());
@@ -145,8 +158,8 @@ impl Staff {
             }
             None => None,
         };
-        let source: Source = Worker::source(model.as_deref(), &self.tools.config)?;
-        let worker = Arc::new(Worker { model, counts: Counts::default(), windows: source.windows() });
+        let source: Source = Worker::source(model.as_deref(), &topics, &self.tools.config)?;
+        let worker = Arc::new(Worker { model, topics, counts: Counts::default(), windows: source.windows() });
         let (title, stop) = (worker.title(), watch::Sender::new(false));
         let working = worker.clone().work(source, self.tools.clone(), stop.subscribe());
         let name = title.clone();
@@ -156,4 +169,13 @@ impl Staff {
         self.stops.insert(title, stop);
         Ok(())
     }
+}
+
+/// Takes up what changed in the files, as servers do when they are told to; says once what is wrong with it.
+fn read_files(in_force: &InForce, complaint: &mut Vec<String>) {
+    let reasons = in_force.reload(false).err().unwrap_or_default();
+    if reasons != *complaint && !reasons.is_empty() {
+        tracing::error!(?reasons, "the definitions' files have changed, and cannot be taken up");
+    }
+    *complaint = reasons;
 }

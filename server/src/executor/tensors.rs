@@ -30,7 +30,10 @@ fn tensor(input: &Input, snapshot: &Snapshot) -> Result<InferInputTensor, String
 
 fn element(input: &Input, feature: &str, snapshot: &Snapshot) -> Result<Element, String> {
     let found = find(snapshot, feature);
-    let status = found.map_or(Status::NotFound, |(_, of_view)| of_view);
+    let status = match found {
+        Some((_, of_view)) if of_view != Status::Present => of_view,
+        _ => Status::NotFound,
+    };
     match found.and_then(|(value, _)| value) {
         Some(value) if value.status() == Status::Present => {
             convert(input.datatype, &value.json).ok_or_else(|| {

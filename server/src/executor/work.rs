@@ -1,6 +1,7 @@
 //! What is done with the records of one source: a model's, or those that are no model's. Called by `run`, which starts and
 //! stops it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,15 +19,18 @@ use super::store::Store;
 use super::window::{Ticket, Windows};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::definitions::SharedDefinitions;
+use crate::definitions::{Definitions, InForce, Model, Trigger};
 
 /// How long a stop waits for jobs under way; what is not done by then is done by the next run.
 const GRACE: Duration = Duration::from_secs(5);
 
+/// Title of the worker for what is no model's.
+pub(super) const KEEPER: &str = "keeper";
+
 /// What all sources work with.
 pub(super) struct Tools {
     pub config: Config,
-    pub definitions: SharedDefinitions,
+    pub in_force: Arc<InForce>,
     pub store: Store,
     pub letters: DeadLetters,
     pub clock: Clock,
@@ -36,25 +40,38 @@ pub(super) struct Tools {
 pub(super) struct Worker {
     /// Whose records it takes; none: those that are no model's.
     pub model: Option<Arc<Asked>>,
+    /// What its source reads.
+    pub topics: Vec<String>,
     pub counts: Counts,
     pub windows: Windows,
 }
 
 impl Worker {
-    /// The model's, or "keeper".
+    /// The model's, or the keeper's.
     pub(super) fn title(&self) -> String {
-        self.model.as_ref().map_or("keeper".into(), |model| model.definition.title())
+        self.model.as_ref().map_or(KEEPER.into(), |model| model.definition.title())
+    }
+
+    /// The topics a source reads: its model's triggers' (or all triggers') and that of requests.
+    pub(super) fn topics(model: Option<&Model>, definitions: &Definitions, config: &Config) -> Vec<String> {
+        let is_watched = |trigger: &&Arc<Trigger>| model.is_none_or(|model| model.watches(&trigger.name));
+        let edges = definitions.triggers.iter().filter(is_watched).map(|trigger| trigger.edges_topic.clone());
+        let topics: BTreeSet<_> = edges.chain([config.execute.requests_topic.clone()]).collect();
+        topics.into_iter().collect()
     }
 
     /// Its source: a consumer group of its own.
-    pub(super) fn source(model: Option<&Asked>, config: &Config) -> anyhow::Result<Source> {
+    pub(super) fn source(
+        model: Option<&Asked>,
+        topics: &[String],
+        config: &Config,
+    ) -> anyhow::Result<Source> {
         let name = match model {
             Some(model) => format!("execute.{}.{}", model.definition.name, model.definition.version),
             None => "execute".into(),
         };
-        let topics = [config.execute.edges_topic.clone(), config.execute.requests_topic.clone()];
         let instance = format!("{}.{name}", config.server.instance);
-        Source::join(&config.kafka, &format!("{}.{name}", config.kafka.group), &instance, &topics)
+        Source::join(&config.kafka, &format!("{}.{name}", config.kafka.group), &instance, topics)
     }
 
     /// Works until `stop`. The error says why it cannot go on.
@@ -127,7 +144,7 @@ impl Worker {
 /// What a record asks of this model. What cannot be read is the keeper's matter.
 fn job(record: &Record, is_request: bool, model: &Asked, tools: &Tools) -> Option<Job> {
     let title = model.definition.title();
-    let definitions = tools.definitions.load();
+    let definitions = tools.in_force.shared.load();
     if !is_request {
         let edge = Edge::read(record).ok()?;
         let judges = model.definition.judges(&edge.cause.trigger, &edge.cause.to_state);
@@ -145,7 +162,7 @@ async fn keep(record: &Record, is_request: bool, tools: &Tools) -> Result<(), (&
         return Edge::read(record).map(drop).map_err(|detail| ("bad_edge", detail));
     }
     let request = Request::read(record).map_err(|detail| ("bad_request", detail))?;
-    let definitions = tools.definitions.load_full();
+    let definitions = tools.in_force.shared.load_full();
     match request.wanted.clone() {
         Wanted::Model(model) => {
             definitions.model(&model).map(drop).map_err(|unknown| ("unknown_model", unknown.0))

@@ -7,8 +7,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use forebay_storage::{ShardReader, ShardWriter};
-
 use super::lane_thread::{Halted, LaneThread};
 use super::opening::{Bounds, Files, Job, Opened, Opening, lost};
 use super::run::TopicsError;
@@ -16,6 +14,7 @@ use super::shard::{Shard, Source};
 use crate::kafka::consumer::Place;
 use crate::kafka::topics::DescribeError;
 use crate::lane::{ShardHandle, ShardState, TopicProgress};
+use crate::shard_files::Writers;
 
 /// While shards are still being opened, those that are open begin this long after the last that began: beginning drops
 /// what was fetched ahead.
@@ -133,8 +132,7 @@ impl LaneThread {
 
     fn opened(&mut self, partition: u32, files: Option<Files>, bounds: &[Bounds]) {
         if let Some(files) = files {
-            let (writer, reader) = *files;
-            let shard = self.new_shard(partition, writer, reader, bounds);
+            let shard = self.new_shard(partition, *files, bounds);
             let at = self.shards.partition_point(|other| other.partition < partition);
             self.shards.insert(at, shard);
         }
@@ -145,28 +143,20 @@ impl LaneThread {
         self.must_assign = true;
     }
 
-    fn new_shard(
-        &self,
-        partition: u32,
-        writer: ShardWriter,
-        reader: ShardReader,
-        bounds: &[Bounds],
-    ) -> Shard {
+    fn new_shard(&self, partition: u32, writer: Writers, bounds: &[Bounds]) -> Shard {
         let lag = i64::try_from(self.run.ingest.ready_max_lag).unwrap_or(i64::MAX);
         let source = |(name, bounds): (&str, &Bounds)| Source {
             name: name.into(),
             c_name: CString::new(name).expect("topic names have no NUL"),
-            index: reader.topic(name).expect("the shard was opened with this topic"),
             ready_at: bounds.end.saturating_sub(lag),
             committed: -1,
         };
         let sources: Vec<Source> = self.run.topics().into_iter().zip(bounds).map(source).collect();
-        let progress =
-            sources.iter().map(|source| TopicProgress::new(source.name.to_string(), Some(source.index)));
-        let (progress, state) = (progress.collect(), ShardState::CatchingUp);
-        let handle = Arc::new(ShardHandle::new(partition, Some(reader.clone()), progress, state));
+        let progress = sources.iter().map(|source| TopicProgress::new(source.name.to_string())).collect();
+        let (reader, state) = (Some(writer.readers().clone()), ShardState::CatchingUp);
+        let handle = Arc::new(ShardHandle::new(partition, reader, progress, state));
         self.run.lane.publish(handle.clone());
-        Shard::new(handle, sources, writer, reader)
+        Shard::new(handle, sources, writer)
     }
 
     /// Notes where the logs are. A topic new to the shard begins where its log begins.

@@ -201,7 +201,7 @@ impl LaneRun {
     /// A handle for a shard that has no reader.
     pub fn face(&self, partition: u32, state: ShardState) -> Arc<ShardHandle> {
         let topics = self.lane.definition.topics.iter();
-        let topics = topics.map(|topic| TopicProgress::new(topic.name.clone(), None)).collect();
+        let topics = topics.map(|topic| TopicProgress::new(topic.name.clone())).collect();
         Arc::new(ShardHandle::new(partition, None, topics, state))
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use forebay_proto::v1::admin_server::AdminServer;
 use forebay_proto::v1::feature_store_server::FeatureStoreServer;
+use forebay_proto::v1::registry_server::RegistryServer;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::watch;
@@ -20,6 +21,7 @@ use tonic_reflection::server::v1::{ServerReflection, ServerReflectionServer};
 use super::admin::AdminService;
 use super::listen::{self, Accepted, connections};
 use super::reactor::Reactor;
+use super::registry::RegistryService;
 use super::store::FeatureStoreService;
 use super::{Context, health};
 use crate::config::{Config, TlsConfig};
@@ -38,6 +40,7 @@ pub async fn serve(
     let (reporter, health) = tonic_health::server::health_reporter();
     let routes = Routes::new(store(&context, stopping.clone()))
         .add_service(AdminServer::new(AdminService::new(context.clone())))
+        .add_service(RegistryServer::new(RegistryService::new(context.clone())))
         .add_service(health)
         .add_service(reflection()?);
     let server = builder(context.config.server.tls.as_ref())?;

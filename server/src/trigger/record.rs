@@ -1,0 +1,1 @@
+//! The state record of a trigger. (Stub.)
