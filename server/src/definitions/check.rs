@@ -27,10 +27,10 @@ pub(super) fn check(mut draft: Draft, errors: &Errors) -> Definitions {
     unique(&draft.views, errors, |view| &view.id, |view| format!("id {} is the id of another view", view.id));
     let same = |service: &ServiceDraft| format!("version {} of this name is defined", service.version);
     unique(&draft.services, errors, |service| (&service.name, service.version), same);
-    let same = |model: &Model| format!("version {} of this name is defined", model.version);
-    unique(&draft.models, errors, |model| (&model.name, model.version), same);
     unique(&draft.triggers, errors, |trigger| &trigger.name, |_| "a trigger of this name is defined".into());
     trigger::unique_ids(&draft.views, &draft.triggers, errors);
+    let same = |model: &Model| format!("version {} of this name is defined", model.version);
+    unique(&draft.models, errors, |model| (&model.name, model.version), same);
     check_topics(&draft.lanes, errors);
     let views: Vec<_> = draft.views.into_iter().map(|placed| view(placed, &draft.lanes, errors)).collect();
     let view_by_name: HashMap<_, _> =

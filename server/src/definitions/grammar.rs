@@ -25,9 +25,9 @@ pub(super) struct Draft {
     pub lanes: Vec<Placed<LaneDefinition>>,
     pub views: Vec<Placed<ViewDraft>>,
     pub services: Vec<Placed<ServiceDraft>>,
-    pub models: Vec<Placed<Model>>,
     pub triggers: Vec<Placed<TriggerDraft>>,
     pub diagnoses: Vec<Placed<DiagnosesDefinition>>,
+    pub models: Vec<Placed<Model>>,
 }
 
 /// Something with the place it was read from, for messages.
@@ -74,14 +74,14 @@ pub(super) fn read(file: &str, root: &toml::Table, errors: &Errors, draft: &mut 
     for (number, table) in root.tables("feature_service", "feature_service").into_iter().enumerate() {
         draft.services.push(service(named(file, "feature_service", number, table, errors)));
     }
-    for (number, table) in root.tables("model", "model").into_iter().enumerate() {
-        draft.models.push(model::read(named(file, "model", number, table, errors)));
-    }
     for (number, table) in root.tables("trigger", "trigger").into_iter().enumerate() {
         draft.triggers.push(trigger::read(named(file, "trigger", number, table, errors)));
     }
     if let Some(table) = root.table("diagnoses", format!("{file}: [diagnoses]")) {
         draft.diagnoses.push(diagnoses::read(table));
+    }
+    for (number, table) in root.tables("model", "model").into_iter().enumerate() {
+        draft.models.push(model::read(named(file, "model", number, table, errors)));
     }
     root.finish();
 }

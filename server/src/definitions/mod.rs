@@ -1,5 +1,5 @@
-//! What is defined: lanes with their topics, feature views with their fields, feature services, models. These are the checked,
-//! compiled form that the rest of the server reads; `grammar` reads the TOML, `check` finds what is wrong with the whole,
+//! What is defined: lanes with their topics, feature views with their fields, feature services, triggers, models.
+//! These are the checked, compiled form that the rest of the server reads; `grammar` reads the TOML, `check` finds what is wrong with the whole,
 //! `compatible` says what may change in a running server, `in_force` changes it, `pieces` takes files apart, `lookup` finds
 //! things by name. Knows nothing of Kafka connections, shards or gRPC.
 
@@ -48,9 +48,9 @@ pub struct Definitions {
     /// In file order.
     pub services: Vec<Arc<FeatureService>>,
     /// In file order.
-    pub models: Vec<Arc<Model>>,
-    /// In file order.
     pub triggers: Vec<Arc<Trigger>>,
+    /// In file order.
+    pub models: Vec<Arc<Model>>,
     /// What `[diagnoses]` says, if it is there; its lane and its views are among the others.
     pub diagnoses: Option<DiagnosesDefinition>,
     /// Index into `views` by view name.
