@@ -10,6 +10,7 @@ mod delete;
 mod demo;
 mod describe;
 mod dlq;
+mod execute;
 mod get;
 mod history;
 mod inspect;
@@ -23,6 +24,7 @@ mod serve;
 mod sources;
 mod status;
 mod topics;
+mod toy_model;
 
 use std::io;
 use std::process::ExitCode;
@@ -49,6 +51,7 @@ First steps:
   forebay demo                                     a whole Forebay with simulated data, in one process
   forebay check --config forebay.toml              is the configuration right?
   forebay serve --config forebay.toml              run a server
+  forebay execute --config forebay.toml            ask models about changes of state
   forebay status                                   what is it doing?
   forebay get customer-1 --view modem_health       read features
 Every command explains itself: forebay COMMAND --help";
@@ -57,6 +60,8 @@ Every command explains itself: forebay COMMAND --help";
 enum Command {
     /// Run a server: ingest from Kafka, store, answer reads
     Serve(serve::Args),
+    /// Ask the models of edges and requests, and have their predictions stored
+    Execute(execute::Args),
     /// Read features of entities
     Get(get::Args),
     /// Read the past versions of one view of one entity
@@ -87,6 +92,9 @@ enum Command {
     Produce(produce::Args),
     /// Run a whole Forebay with simulated data in one process
     Demo(demo::Args),
+    /// Serve a toy model
+    #[command(hide = true)]
+    ToyModel(toy_model::Args),
     /// Print shell completions
     Completions(completions::Args),
 }
@@ -104,6 +112,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
     let connection = cli.connection;
     match cli.command {
         Command::Serve(args) => serve::run(args),
+        Command::Execute(args) => execute::run(args),
         Command::Get(args) => client(get::run(args, connection)),
         Command::History(args) => client(history::run(args, connection)),
         Command::Push(args) => client(push::run(args, connection)),
@@ -119,6 +128,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Inspect(args) => inspect::run(args),
         Command::Produce(args) => produce::run(args),
         Command::Demo(args) => demo::run(args),
+        Command::ToyModel(args) => client(toy_model::run(args)),
         Command::Completions(args) => completions::run(args),
     }
 }

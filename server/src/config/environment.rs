@@ -21,6 +21,10 @@ const KEYS: [(&[&str], &[&str]); 10] = [
     (&["ingest"], &["batch_max", "batch_wait", "ready_max_lag"]),
     (&["triggers"], &["emit", "transaction_interval"]),
     (&["read"], &["max_entities", "max_message", "default_wait"]),
+    (
+        &["execute"],
+        &["servers", "tls_ca", "http_listen", "requests_topic", "dead_letter_topic", "max_under_way"],
+    ),
 ];
 
 /// The variables of this process that begin as ours do.
