@@ -7,6 +7,7 @@ use std::time::Duration;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 
 use crate::v1::admin_client::AdminClient;
+use crate::v1::diagnoses_client::DiagnosesClient;
 use crate::v1::feature_store_client::FeatureStoreClient;
 use crate::{ClientConfig, Error, TlsOptions};
 
@@ -48,6 +49,10 @@ impl Server {
 
     pub(crate) fn admin(&self) -> AdminClient<Channel> {
         AdminClient::new(self.channel()).max_decoding_message_size(self.max_response_bytes)
+    }
+
+    pub(crate) fn diagnoses(&self) -> DiagnosesClient<Channel> {
+        DiagnosesClient::new(self.channel()).max_decoding_message_size(self.max_response_bytes)
     }
 
     pub(crate) fn begin(&self) -> InFlight<'_> {
