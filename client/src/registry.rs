@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
+use crate::Error;
 use crate::client::{Client, Inner};
 use crate::pool::Server;
 use crate::reads::retried;
@@ -13,7 +14,6 @@ use crate::v1::{
     ApplyRequest, ApplyResponse, ListDefinitionsRequest, ListDefinitionsResponse, RemoveRequest,
     RemoveResponse,
 };
-use crate::Error;
 
 impl Client {
     /// Has definitions checked and, unless it is a dry run, written to the registry and taken up by one server.

@@ -84,7 +84,6 @@ struct Wanted {
 const DEAD_LETTERS: Option<(&str, &str)> = Some(("max.message.bytes", crate::kafka::DEAD_LETTER_MAX_BYTES));
 const COMPACTED: Option<(&str, &str)> = Some(("cleanup.policy", "compact"));
 
-
 impl Wanted {
     fn new_topic(&self, replication: i32) -> NewTopic<'_> {
         let topic = NewTopic::new(&self.name, self.partitions, TopicReplication::Fixed(replication));
@@ -102,8 +101,7 @@ fn wanted(config: &Config, definitions: &Definitions, partitions: i32) -> Vec<Wa
     let mut wanted: Vec<Wanted> = registry.collect();
     for lane in &definitions.lanes {
         let sources = lane.topics.iter();
-        let sources =
-            sources.map(|topic| Wanted { name: topic.name.clone(), partitions, setting: None });
+        let sources = sources.map(|topic| Wanted { name: topic.name.clone(), partitions, setting: None });
         let dead = Wanted { name: lane.dead_letter_topic.clone(), partitions: 1, setting: DEAD_LETTERS };
         for topic in sources.chain([dead]) {
             if wanted.iter().all(|other| other.name != topic.name) {

@@ -187,7 +187,8 @@ impl InForce {
         let in_force = parts.sources();
         let old = |key: &Key| in_force.iter().find(|source| source.piece.key == *key).map(|s| &s.piece);
         let is_latest = |(key, new): &Change| {
-            latest.iter().find(|piece| piece.key == *key) == new.as_ref() || (new.is_some() && old(key) == new.as_ref())
+            latest.iter().find(|piece| piece.key == *key) == new.as_ref()
+                || (new.is_some() && old(key) == new.as_ref())
         };
         let writes: Vec<Change> = changes.iter().filter(|change| !is_latest(change)).cloned().collect();
         let diff = writes.iter().map(|(key, new)| diff(key, old(key), new.as_ref())).collect();
@@ -351,7 +352,8 @@ mod tests {
         assert_eq!(in_force.take_up(&registry, false), []);
         assert_eq!(names(&in_force), ["a", "b"]);
         assert!(in_force.shared.load().views[0].field("z").is_ok());
-        let sources: Vec<_> = in_force.sources().iter().map(|s| (s.piece.key.path(), s.source.clone())).collect();
+        let sources: Vec<_> =
+            in_force.sources().iter().map(|s| (s.piece.key.path(), s.source.clone())).collect();
         assert!(sources[0].1.ends_with("a.toml") && sources[0].0 == "lane/main", "{sources:?}");
         assert_eq!(sources[1..].iter().map(|s| s.1.as_str()).collect::<Vec<_>>(), ["registry"; 2]);
         assert_eq!(in_force.take_up(&[], false), []);
@@ -382,7 +384,10 @@ mod tests {
         let (_dir, in_force) = in_force(&format!("{LANE}{}", view("a", 1, "x")));
         let lane = LANE.replace("main", "b_lane").replace("points", "more");
         let checked = in_force.check_apply(&[], &asked(&lane)).unwrap();
-        assert!(checked.restart && checked.changes[0].starts_with("not before a restart: the lanes change"), "{checked:?}");
+        assert!(
+            checked.restart && checked.changes[0].starts_with("not before a restart: the lanes change"),
+            "{checked:?}"
+        );
         let latest = pieces_of(&lane);
         let held = in_force.take_up(&latest, false);
         assert!(held[0].reasons.contains("restart the server"), "{held:?}");
@@ -397,12 +402,18 @@ mod tests {
     fn bad_65_what_would_break_is_refused_and_what_is_wrong_is_said_with_its_file() {
         let (_dir, in_force) = in_force(&format!("{LANE}{}{}", view("a", 1, "x"), service("s", 1, "a.x")));
         let refused = |text: &str| in_force.check_apply(&[], &asked(text)).unwrap_err();
-        assert!(matches!(refused(&view("a", 3, "x")), Refusal::Breaks(why) if why.contains("id from 1 to 3")));
-        assert!(matches!(refused(&service("s", 1, "a.*")), Refusal::Breaks(why) if why.contains("make version 2")));
+        assert!(
+            matches!(refused(&view("a", 3, "x")), Refusal::Breaks(why) if why.contains("id from 1 to 3"))
+        );
+        assert!(
+            matches!(refused(&service("s", 1, "a.*")), Refusal::Breaks(why) if why.contains("make version 2"))
+        );
         assert!(
             matches!(refused(&service("t", 1, "b.x")), Refusal::Wrong(why) if why.starts_with("asked.toml: feature service \"t\""))
         );
-        assert!(matches!(refused(&(view("b", 2, "x") + &view("b", 2, "x"))), Refusal::Wrong(why) if why.contains("twice")));
+        assert!(
+            matches!(refused(&(view("b", 2, "x") + &view("b", 2, "x"))), Refusal::Wrong(why) if why.contains("twice"))
+        );
         assert_eq!(names(&in_force), ["a"], "a check changes nothing");
     }
 
@@ -413,7 +424,10 @@ mod tests {
         assert_eq!(in_force.take_up(&latest, false), []);
         let removal = |key: Key| in_force.check_removal(&latest, &key);
         let refused = removal(Key::new("view", "a", 0).unwrap()).unwrap_err();
-        assert!(matches!(&refused, Refusal::Breaks(why) if why.contains("no view \"a\" is defined")), "{refused:?}");
+        assert!(
+            matches!(&refused, Refusal::Breaks(why) if why.contains("no view \"a\" is defined")),
+            "{refused:?}"
+        );
         let checked = removal(Key::new("feature_service", "s", 1).unwrap()).unwrap();
         assert_eq!(checked.changes, ["feature service \"s@1\" is removed"]);
         assert!(checked.diff.contains("- features = [\"a.x\"]"), "{}", checked.diff);
@@ -426,7 +440,11 @@ mod tests {
         assert!(same.writes.is_empty() && same.changes.is_empty() && same.diff.is_empty(), "{same:?}");
         let changed = view("a", 1, "x").replace("[[view]]\n", "[[view]]\nttl = \"1d\"\n");
         let checked = in_force.check_apply(&[], &asked(&changed)).unwrap();
-        assert!(checked.diff.starts_with("  # view/a\n  [[view]]\n+ ttl = \"1d\"\n  name = \"a\"\n"), "{}", checked.diff);
+        assert!(
+            checked.diff.starts_with("  # view/a\n  [[view]]\n+ ttl = \"1d\"\n  name = \"a\"\n"),
+            "{}",
+            checked.diff
+        );
         assert_eq!(checked.writes.len(), 1);
         let comment = in_force.check_apply(&[], &asked(&format!("# why\n{}", view("a", 1, "x")))).unwrap();
         assert_eq!(comment.changes, ["view \"a\": only its text changes"]);
@@ -436,7 +454,11 @@ mod tests {
     fn a_reload_keeps_what_the_registry_says() {
         let (dir, in_force) = in_force(&format!("{LANE}{}", view("a", 1, "x")));
         assert_eq!(in_force.take_up(&pieces_of(&view("b", 2, "y")), false), []);
-        std::fs::write(dir.path().join("a.toml"), format!("{LANE}{}{}", view("a", 1, "x"), view("c", 3, "z"))).unwrap();
+        std::fs::write(
+            dir.path().join("a.toml"),
+            format!("{LANE}{}{}", view("a", 1, "x"), view("c", 3, "z")),
+        )
+        .unwrap();
         assert_eq!(in_force.reload(false).unwrap(), ["view \"c\" is new"]);
         assert_eq!(names(&in_force), ["a", "c", "b"]);
         std::fs::write(dir.path().join("a.toml"), format!("{LANE}{}", view("d", 2, "x"))).unwrap();

@@ -27,8 +27,8 @@ pub(super) fn decode(path: &str, payload: &[u8]) -> Result<Piece, String> {
     let value: Value = serde_json::from_slice(payload).map_err(|error| {
         format!("key \"{path}\": the value is not JSON with kind, name, version and toml: {error}")
     })?;
-    let key = Key::new(&value.kind, &value.name, value.version)
-        .map_err(|why| format!("key \"{path}\": {why}"))?;
+    let key =
+        Key::new(&value.kind, &value.name, value.version).map_err(|why| format!("key \"{path}\": {why}"))?;
     if key.path() != path {
         return Err(format!("key \"{path}\": the value is of {}", key.path()));
     }

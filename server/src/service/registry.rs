@@ -114,8 +114,7 @@ fn configured(context: &Context) -> Result<&Registry, Status> {
 fn asked(files: &[DefinitionFile]) -> Result<Vec<(String, Piece)>, Status> {
     let mut asked = Vec::new();
     for file in files {
-        let pieces =
-            pieces::split(&file.name, &file.toml).map_err(|errors| invalid(errors.to_string()))?;
+        let pieces = pieces::split(&file.name, &file.toml).map_err(|errors| invalid(errors.to_string()))?;
         asked.extend(pieces.into_iter().map(|piece| (file.name.clone(), piece)));
     }
     match asked.is_empty() {
