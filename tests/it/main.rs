@@ -22,6 +22,7 @@ mod poison;
 mod promises;
 mod random;
 mod read_your_writes;
+mod registry;
 mod reload;
 mod shared;
 mod time;
