@@ -46,6 +46,7 @@ pub mod partition;
 mod pool;
 mod query;
 mod reads;
+mod registry;
 mod route;
 mod rows;
 mod stream;

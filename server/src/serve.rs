@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Context as _;
-use arc_swap::ArcSwap;
 use rdkafka::producer::FutureProducer;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -14,11 +13,13 @@ use tokio::task::JoinHandle;
 
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::definitions;
+use crate::definitions::InForce;
 use crate::ingest::Ingest;
 use crate::kafka::producer_config;
 use crate::lane::Lane;
 use crate::memory;
+use crate::registry::Registry;
+use crate::rest;
 use crate::service::{self, Context};
 
 /// A running server.
@@ -30,20 +31,35 @@ pub struct Running {
     /// Its lanes.
     pub lanes: Vec<Arc<Lane>>,
     ingest: Ingest,
+    registry: Option<Arc<Registry>>,
     stop: watch::Sender<bool>,
     services: Vec<JoinHandle<anyhow::Result<()>>>,
 }
 
 /// Starts a server. Both sockets are bound when this returns; Kafka may not have been reached yet. Fails on what a person
 /// must mend: a port in use, definitions with errors (`DefinitionErrors` is the cause), a storage directory in use.
-pub async fn start(config: Config) -> anyhow::Result<Running> {
+///
+/// With a registry it returns when that has been read to its end once: before, a data point of a view that is defined
+/// there would be taken for a bad one. `bound` is told the addresses of gRPC and HTTP as soon as probes are answered.
+pub async fn start(
+    config: Config,
+    bound: impl FnOnce(SocketAddr, SocketAddr) -> anyhow::Result<()>,
+) -> anyhow::Result<Running> {
     let started = Instant::now();
-    let loaded = definitions::load(&config.server.definitions)?;
+    let in_force = Arc::new(InForce::load(&config.server.definitions)?);
     service::check(&config)?;
     let grpc = bind(config.server.listen, "server.listen").await?;
-    let http = bind(config.server.http_listen, "server.http_listen").await?;
-    let lanes: Vec<_> = loaded.lanes.iter().cloned().map(|lane| Arc::new(Lane::new(lane))).collect();
-    let definitions = Arc::new(ArcSwap::from_pointee(loaded));
+    let mut http = bind(config.server.http_listen, "server.http_listen").await?;
+    let (grpc_at, http_at) = (grpc.local_addr()?, http.local_addr()?);
+    let mut bound = Some(bound);
+    let registry = Registry::start(&config, in_force.clone())?;
+    if let (Some(registry), Some(bound)) = (&registry, registry.as_ref().and(bound.take())) {
+        bound(grpc_at, http_at)?;
+        http = rest::waiting(registry.clone(), http).await?;
+    }
+    let definitions = in_force.shared.clone();
+    let lanes: Vec<_> =
+        definitions.load().lanes.iter().cloned().map(|lane| Arc::new(Lane::new(lane))).collect();
     let clock = Clock::system();
     let producer: FutureProducer = producer_config(&config.kafka).create().context("[kafka] settings")?;
     let ingest = {
@@ -51,12 +67,14 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         let (lanes, clock) = (lanes.clone(), clock.clone());
         tokio::task::spawn_blocking(move || Ingest::start(&config, definitions, lanes, clock)).await??
     };
-    let (grpc_at, http_at) = (grpc.local_addr()?, http.local_addr()?);
     let limit = config.storage.memory_limit();
     let config = Arc::new(config);
     let context = Arc::new(Context {
         config,
         definitions,
+        in_force,
+        registry: registry.clone(),
+        applying: Default::default(),
         lanes: lanes.clone(),
         clock,
         producer,
@@ -66,11 +84,14 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     let stop = watch::Sender::new(false);
     let services = vec![
         tokio::spawn(service::serve(context.clone(), grpc, told(&stop))),
-        tokio::spawn(crate::http::serve(context, http, told(&stop))),
+        tokio::spawn(rest::serve(context, http, told(&stop))),
         tokio::spawn(share_memory(lanes.clone(), limit, told(&stop))),
     ];
     tracing::info!(grpc = %grpc_at, http = %http_at, lanes = lanes.len(), memory_bytes = limit, "listening");
-    Ok(Running { grpc: grpc_at, http: http_at, lanes, ingest, stop, services })
+    if let Some(bound) = bound {
+        bound(grpc_at, http_at)?;
+    }
+    Ok(Running { grpc: grpc_at, http: http_at, lanes, ingest, registry, stop, services })
 }
 
 impl Running {
@@ -79,6 +100,7 @@ impl Running {
     pub async fn stop(self) -> anyhow::Result<()> {
         let begun = Instant::now();
         self.stop.send_replace(true);
+        self.registry.iter().for_each(|registry| registry.stop());
         let ingest = tokio::task::spawn_blocking(move || self.ingest.stop());
         let mut outcome = Ok(());
         for service in self.services {

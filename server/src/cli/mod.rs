@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 done, 1 failed, 2 wrong usage, configuration or definitions.
 
+mod apply;
 mod arguments;
 mod check;
 mod completions;
@@ -20,6 +21,7 @@ mod outcome;
 mod output;
 mod produce;
 mod push;
+mod registry;
 mod reload;
 mod rows;
 mod serve;
@@ -83,7 +85,11 @@ enum Command {
     Status(status::Args),
     /// Show the definitions in force
     Describe(describe::Args),
-    /// Have the servers read their definitions again
+    /// Change what is defined, through the registry: shows the changes, then makes them
+    Apply(apply::Args),
+    /// Take definitions out of the registry
+    Registry(registry::Args),
+    /// Have the servers read their definition files again
     Reload(reload::Args),
     /// Check definitions and configuration, naming every error
     Check(check::Args),
@@ -125,6 +131,8 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Erase(args) => client(erase::run(args, connection)),
         Command::Status(args) => client(status::run(args, connection)),
         Command::Describe(args) => client(describe::run(args, connection)),
+        Command::Apply(args) => client(apply::run(args, connection)),
+        Command::Registry(args) => client(registry::run(args, connection)),
         Command::Reload(args) => client(reload::run(args, connection)),
         Command::Check(args) => check::run(args),
         Command::Topics(args) => client(topics::run(args)),
@@ -233,6 +241,8 @@ mod tests {
             "forebay history c-1 --view v --limit 0",
             "forebay serve",
             "forebay status --deadline 5",
+            "forebay apply",
+            "forebay registry remove view",
         ] {
             let error = Cli::try_parse_from(words(line)).expect_err(line);
             assert_eq!(error.exit_code(), 2, "{line}");

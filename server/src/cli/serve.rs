@@ -2,6 +2,7 @@
 //! SIGTERM or SIGINT.
 
 use std::io::IsTerminal as _;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use serde_json::json;
@@ -40,12 +41,17 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut signals = Signals::new()?;
-        let running = crate::serve::start(config).await?;
-        output::json_line(&json!({
-            "event": "listening",
-            "grpc": running.grpc.to_string(),
-            "http": running.http.to_string(),
-        }))?;
+        let listening = |grpc: SocketAddr, http: SocketAddr| {
+            let line = json!({"event": "listening", "grpc": grpc.to_string(), "http": http.to_string()});
+            Ok(output::json_line(&line)?)
+        };
+        let running = tokio::select! {
+            running = crate::serve::start(config, listening) => running?,
+            name = signals.next() => {
+                tracing::info!("{name} before the server has started: stopped");
+                std::process::exit(0)
+            }
+        };
         let name = signals.next().await;
         tracing::info!("{name}: stopping; once more to stop at once");
         tokio::select! {

@@ -2,7 +2,9 @@
 
 use comfy_table::{CellAlignment, Table};
 use forebay_client::ServerStatus;
-use forebay_client::v1::{GetStatusResponse, LaneCounters, LaneStatus, ShardState, ShardStatus, TopicStatus};
+use forebay_client::v1::{
+    GetStatusResponse, LaneCounters, LaneStatus, RegistryStatus, ShardState, ShardStatus, TopicStatus,
+};
 use serde_json::{Value, json};
 
 use super::arguments::Connection;
@@ -69,6 +71,18 @@ fn status_text(server: &str, status: &GetStatusResponse) -> String {
     text.push('\n');
     for lane in &status.lanes {
         text.push_str(&lane_text(lane));
+    }
+    status.registry.iter().for_each(|registry| text.push_str(&registry_text(registry)));
+    text
+}
+
+fn registry_text(registry: &RegistryStatus) -> String {
+    let mut text = format!("registry {}: read to offset {}\n", registry.topic, registry.offset);
+    if !registry.reason.is_empty() {
+        text += &format!("  not being read: {}\n", registry.reason);
+    }
+    for held in &registry.held_back {
+        text += &format!("  held back: {}\n", held.replace('\n', "\n    "));
     }
     text
 }
@@ -148,8 +162,18 @@ fn server_json(server: &ServerStatus) -> Value {
             "version": status.version,
             "uptime_ms": status.uptime_ms,
             "lanes": status.lanes.iter().map(lane_json).collect::<Vec<_>>(),
+            "registry": status.registry.as_ref().map(registry_json),
         }),
     }
+}
+
+fn registry_json(registry: &RegistryStatus) -> Value {
+    json!({
+        "topic": registry.topic,
+        "offset": registry.offset,
+        "reason": registry.reason,
+        "held_back": registry.held_back,
+    })
 }
 
 fn lane_json(lane: &LaneStatus) -> Value {

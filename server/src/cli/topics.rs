@@ -1,4 +1,5 @@
-//! `forebay topics`: creates the Kafka topics the definitions name: feature topics and dead-letter topics.
+//! `forebay topics`: creates the Kafka topics the definitions and the configuration name: feature topics, dead-letter
+//! topics, the registry.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,6 +11,7 @@ use rdkafka::types::RDKafkaErrorCode;
 use serde_json::json;
 
 use super::{output, sources};
+use crate::config::Config;
 use crate::definitions::{Definitions, diagnoses};
 
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -55,7 +57,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let (config, definitions) = sources::both(&args.config)?;
     let admin: AdminClient<DefaultClientContext> =
         crate::kafka::producer_config(&config.kafka).create().context("the Kafka settings")?;
-    let wanted = wanted(&definitions, args.partitions);
+    let wanted = wanted(&config, &definitions, args.partitions);
     let topics: Vec<_> = wanted.iter().map(|wanted| wanted.new_topic(args.replication)).collect();
     let options = AdminOptions::new().operation_timeout(Some(TIMEOUT)).request_timeout(Some(TIMEOUT));
     let created = admin.create_topics(&topics, &options).await;
@@ -75,44 +77,37 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
 struct Wanted {
     name: String,
     partitions: i32,
-    dead_letters: bool,
-    /// How long Kafka must keep its records, if not as long as the broker's default says; ms.
-    retention_ms: Option<String>,
+    /// Settings of its own.
+    settings: Vec<(&'static str, String)>,
+}
+
+/// For records with a record, or many values, in them.
+fn large() -> (&'static str, String) {
+    ("max.message.bytes", crate::kafka::DEAD_LETTER_MAX_BYTES.into())
 }
 
 impl Wanted {
     fn new_topic(&self, replication: i32) -> NewTopic<'_> {
         let topic = NewTopic::new(&self.name, self.partitions, TopicReplication::Fixed(replication));
-        let large = self.dead_letters || self.retention_ms.is_some();
-        let topic = match large {
-            true => topic.set("max.message.bytes", crate::kafka::DEAD_LETTER_MAX_BYTES),
-            false => topic,
-        };
-        match &self.retention_ms {
-            Some(retention_ms) => topic.set("retention.ms", retention_ms),
-            None => topic,
-        }
+        self.settings.iter().fold(topic, |topic, (name, value)| topic.set(name, value))
     }
 }
 
-/// Every topic once; a dead-letter topic needs one partition.
-fn wanted(definitions: &Definitions, partitions: i32) -> Vec<Wanted> {
-    let mut wanted: Vec<Wanted> = Vec::new();
+/// Every topic once; a dead-letter topic and the registry need one partition.
+fn wanted(config: &Config, definitions: &Definitions, partitions: i32) -> Vec<Wanted> {
+    let registry = config.registry.topic.iter();
+    let compacted = || vec![("cleanup.policy", "compact".to_owned())];
+    let registry = registry.map(|topic| Wanted { name: topic.clone(), partitions: 1, settings: compacted() });
+    let mut wanted: Vec<Wanted> = registry.collect();
     for lane in &definitions.lanes {
         let diagnoses = definitions.diagnoses.as_ref().filter(|_| lane.name == diagnoses::LANE);
-        let retention_ms = diagnoses.map(|diagnoses| diagnoses.retention_ms().to_string());
-        let sources = lane.topics.iter().map(|topic| Wanted {
-            name: topic.name.clone(),
-            partitions,
-            dead_letters: false,
-            retention_ms: retention_ms.clone(),
+        let kept = diagnoses.map_or_else(Vec::new, |diagnoses| {
+            vec![("retention.ms", diagnoses.retention_ms().to_string()), large()]
         });
-        let dead = Wanted {
-            name: lane.dead_letter_topic.clone(),
-            partitions: 1,
-            dead_letters: true,
-            retention_ms: None,
-        };
+        let sources = lane.topics.iter();
+        let sources =
+            sources.map(|topic| Wanted { name: topic.name.clone(), partitions, settings: kept.clone() });
+        let dead = Wanted { name: lane.dead_letter_topic.clone(), partitions: 1, settings: vec![large()] };
         for topic in sources.chain([dead]) {
             if wanted.iter().all(|other| other.name != topic.name) {
                 wanted.push(topic);

@@ -10,7 +10,7 @@ use super::table::Errors;
 
 /// Sections with their keys; `*` takes librdkafka's dotted names, `FOREBAY_KAFKA_SETTINGS_SASL_PASSWORD` is
 /// `sasl.password`.
-const KEYS: [(&[&str], &[&str]); 9] = [
+const KEYS: [(&[&str], &[&str]); 10] = [
     (&["server", "tls"], &["cert", "key", "client_ca"]),
     (&["server"], &["instance", "listen", "http_listen", "definitions", "insecure"]),
     (&["kafka", "settings"], &["*"]),
@@ -19,6 +19,7 @@ const KEYS: [(&[&str], &[&str]); 9] = [
     (&["kafka"], &["bootstrap", "group", "topics_check_interval"]),
     (&["storage"], &["dir", "segment", "sync_interval", "sync_bytes"]),
     (&["ingest"], &["batch_max", "batch_wait", "ready_max_lag"]),
+    (&["triggers"], &["emit", "transaction_interval"]),
     (&["read"], &["max_entities", "max_message", "default_wait"]),
 ];
 

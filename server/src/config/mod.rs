@@ -27,8 +27,12 @@ pub struct Config {
     pub storage: StorageConfig,
     /// `[ingest]`
     pub ingest: IngestConfig,
+    /// `[triggers]`
+    pub triggers: TriggersConfig,
     /// `[read]`
     pub read: ReadConfig,
+    /// `[registry]`
+    pub registry: RegistryConfig,
 }
 
 /// Everything wrong with the configuration, one line each: file, section, key, what was expected, what to do.
@@ -162,6 +166,15 @@ pub struct IngestConfig {
     pub ready_max_lag: u64,
 }
 
+/// `[triggers]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TriggersConfig {
+    /// Whether this server tells edges to Kafka; of several replicas one does.
+    pub emit: bool,
+    /// Least time between two transactions with edges.
+    pub transaction_interval_ms: u64,
+}
+
 /// `[read]`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReadConfig {
@@ -171,4 +184,11 @@ pub struct ReadConfig {
     pub max_message_bytes: usize,
     /// How long a `wait_for` waits when the request has no deadline.
     pub default_wait_ms: u64,
+}
+
+/// `[registry]`
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RegistryConfig {
+    /// The compacted topic that holds definitions; absent: there is no registry.
+    pub topic: Option<String>,
 }

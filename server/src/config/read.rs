@@ -8,7 +8,10 @@ use toml::Value;
 
 use super::owned;
 use super::table::{self, Errors, Table};
-use super::{Config, IngestConfig, KafkaConfig, ReadConfig, ServerConfig, StorageConfig, TlsConfig};
+use super::{
+    Config, IngestConfig, KafkaConfig, ReadConfig, RegistryConfig, ServerConfig, StorageConfig, TlsConfig,
+    TriggersConfig,
+};
 
 const SECOND: i64 = 1000;
 const HOUR: i64 = 3600 * SECOND;
@@ -37,7 +40,9 @@ pub(super) fn config(
         kafka: kafka(section("kafka"), within),
         storage: storage(section("storage"), dir),
         ingest: ingest(section("ingest")),
+        triggers: triggers(section("triggers")),
         read: read(section("read")),
+        registry: registry(section("registry")),
     };
     root.finish();
     config
@@ -162,6 +167,15 @@ fn ingest(table: Table<'_>) -> IngestConfig {
     config
 }
 
+fn triggers(table: Table<'_>) -> TriggersConfig {
+    let config = TriggersConfig {
+        emit: table.flag("emit").unwrap_or(true),
+        transaction_interval_ms: duration(&table, "transaction_interval", 0..=10 * SECOND, 20),
+    };
+    table.finish();
+    config
+}
+
 fn read(table: Table<'_>) -> ReadConfig {
     let config = ReadConfig {
         max_entities: table.integer("max_entities", 1..=1_000_000).unwrap_or(10_000) as usize,
@@ -170,6 +184,23 @@ fn read(table: Table<'_>) -> ReadConfig {
     };
     table.finish();
     config
+}
+
+fn registry(table: Table<'_>) -> RegistryConfig {
+    let config = RegistryConfig { topic: topic(&table, "topic") };
+    table.finish();
+    config
+}
+
+/// Kafka's rule for topics.
+fn topic(table: &Table<'_>, key: &'static str) -> Option<String> {
+    let name = table.text(key)?;
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
+    if name.is_empty() || name.len() > 249 || !name.chars().all(allowed) || [".", ".."].contains(&name) {
+        let rule = "a Kafka topic: up to 249 letters, digits, `_`, `-` and `.`";
+        table.error(key, format_args!("expected {rule}, found \"{name}\""));
+    }
+    Some(name.to_owned())
 }
 
 fn duration(

@@ -1,35 +1,56 @@
-//! What a reload may change while the server runs, and why it may not change the rest. Called by `ReloadDefinitions`.
-
-use std::collections::HashMap;
+//! What may change while the server runs, and why the rest may not. Called when definitions are reloaded, or come from
+//! the registry.
 
 use super::{Definitions, FeatureService, Field, LaneDefinition, View};
+use super::{model, trigger};
 use crate::config::units::show_duration;
 
 /// The changes from `old` to `new`, one sentence each; or every reason why they cannot be made in a running server.
 pub fn compatible(old: &Definitions, new: &Definitions) -> Result<Vec<String>, Vec<String>> {
-    let mut found = Found::default();
-    lanes(old, new, &mut found);
-    views(old, new, &mut found);
-    services(old, new, &mut found);
-    if found.reasons.is_empty() { Ok(found.changes) } else { Err(found.reasons) }
+    let found = Found::between(old, new);
+    let reasons: Vec<String> = found.restart.into_iter().chain(found.reasons).collect();
+    if reasons.is_empty() { Ok(found.changes) } else { Err(reasons) }
 }
 
-#[derive(Default)]
-struct Found {
-    changes: Vec<String>,
-    reasons: Vec<String>,
+/// What differs, one sentence each.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// What can be taken up at once.
+    pub changes: Vec<String>,
+    /// What a restart takes up.
+    pub restart: Vec<String>,
+    /// What would break stored data or a reader.
+    pub reasons: Vec<String>,
 }
 
 impl Found {
+    /// Everything that differs from `old` to `new`.
+    pub fn between(old: &Definitions, new: &Definitions) -> Found {
+        let mut found = Found::default();
+        lanes(old, new, &mut found);
+        views(old, new, &mut found);
+        services(old, new, &mut found);
+        trigger::compatible(old, new, &mut found);
+        model::compatible(old, new, &mut found);
+        found
+    }
+
+    /// Notes what takes a restart if there is a change.
+    fn restart<T: PartialEq>(&mut self, old: T, new: T, sentence: impl FnOnce(T, T) -> String) {
+        if old != new {
+            self.restart.push(sentence(old, new));
+        }
+    }
+
     /// Notes a change if there is one.
-    fn change<T: PartialEq>(&mut self, old: T, new: T, sentence: impl FnOnce(T, T) -> String) {
+    pub fn change<T: PartialEq>(&mut self, old: T, new: T, sentence: impl FnOnce(T, T) -> String) {
         if old != new {
             self.changes.push(sentence(old, new));
         }
     }
 
     /// Notes a reason if there is a change.
-    fn refuse<T: PartialEq>(&mut self, old: T, new: T, sentence: impl FnOnce(T, T) -> String) {
+    pub fn refuse<T: PartialEq>(&mut self, old: T, new: T, sentence: impl FnOnce(T, T) -> String) {
         if old != new {
             self.reasons.push(sentence(old, new));
         }
@@ -38,13 +59,13 @@ impl Found {
 
 fn lanes(old: &Definitions, new: &Definitions, found: &mut Found) {
     let names = |definitions: &Definitions| definitions.lanes.iter().map(|lane| lane.name.clone()).collect();
-    found.refuse::<Vec<String>>(names(old), names(new), |old, new| {
+    found.restart::<Vec<String>>(names(old), names(new), |old, new| {
         let (old, new) = (old.join(", "), new.join(", "));
         format!("the lanes change from {old} to {new}: restart the server to add, remove or reorder lanes")
     });
     for lane in &old.lanes {
         if let Ok(now) = new.lane(&lane.name) {
-            found.refuse(without_views(lane), without_views(now), |old, new| {
+            found.restart(without_views(lane), without_views(now), |old, new| {
                 format!(
                     "lane \"{}\" changes its {}: restart the server for that",
                     old.name,
@@ -78,16 +99,16 @@ fn what_differs(old: &LaneDefinition, new: &LaneDefinition) -> String {
 }
 
 fn views(old: &Definitions, new: &Definitions, found: &mut Found) {
-    let retired = old.retired.iter().map(|(id, name)| (*id, name.as_str()));
-    let taken: HashMap<u16, &str> =
-        retired.chain(old.views.iter().map(|view| (view.id, view.name.as_str()))).collect();
+    let taken = old.ids_taken();
     for view in &new.views {
         // A view that comes back under the id it had is the same view.
         match (old.view(&view.name), taken.get(&view.id).filter(|name| **name != view.name)) {
             (Ok(before), _) => same_view(before, view, found),
             (Err(_), Some(before)) => found.reasons.push(format!(
-                "view \"{}\" takes id {}, which is in the stored records of view \"{}\": give it an id of its own",
-                view.name, view.id, before
+                "view \"{}\" takes id {}, which is in the stored records of {}: give it an id of its own",
+                view.name,
+                view.id,
+                trigger::show_owner(before)
             )),
             (Err(_), None) => found.changes.push(format!("view \"{}\" is new", view.name)),
         }

@@ -2,8 +2,10 @@
 //! each other is `check`'s. Called by `load`.
 
 use super::diagnoses::{self, DiagnosesDefinition};
+use super::trigger::{self, TriggerDraft};
 use super::{
-    EventTimeSource, Field, FieldType, HistoryClass, LaneDefinition, Partitioner, TimeUnit, TopicDefinition,
+    EventTimeSource, Field, FieldType, HistoryClass, LaneDefinition, Model, Partitioner, TimeUnit,
+    TopicDefinition, model,
 };
 use crate::config::table::{self, Errors, Table};
 use crate::config::units::show_duration;
@@ -23,7 +25,9 @@ pub(super) struct Draft {
     pub lanes: Vec<Placed<LaneDefinition>>,
     pub views: Vec<Placed<ViewDraft>>,
     pub services: Vec<Placed<ServiceDraft>>,
+    pub triggers: Vec<Placed<TriggerDraft>>,
     pub diagnoses: Vec<Placed<DiagnosesDefinition>>,
+    pub models: Vec<Placed<Model>>,
 }
 
 /// Something with the place it was read from, for messages.
@@ -59,12 +63,8 @@ pub(super) struct ServiceDraft {
 }
 
 /// Adds what one file says.
-pub(super) fn read(file: &str, text: &str, errors: &Errors, draft: &mut Draft) {
-    let Some(root) = table::parse(file, text, errors) else {
-        draft.incomplete = true;
-        return;
-    };
-    let root = Table::new(file.to_owned(), &root, errors);
+pub(super) fn read(file: &str, root: &toml::Table, errors: &Errors, draft: &mut Draft) {
+    let root = Table::new(file.to_owned(), root, errors);
     for (number, table) in root.tables("lane", "lane").into_iter().enumerate() {
         draft.lanes.push(lane(named(file, "lane", number, table, errors)));
     }
@@ -74,14 +74,20 @@ pub(super) fn read(file: &str, text: &str, errors: &Errors, draft: &mut Draft) {
     for (number, table) in root.tables("feature_service", "feature_service").into_iter().enumerate() {
         draft.services.push(service(named(file, "feature_service", number, table, errors)));
     }
+    for (number, table) in root.tables("trigger", "trigger").into_iter().enumerate() {
+        draft.triggers.push(trigger::read(named(file, "trigger", number, table, errors)));
+    }
     if let Some(table) = root.table("diagnoses", format!("{file}: [diagnoses]")) {
         draft.diagnoses.push(diagnoses::read(table));
+    }
+    for (number, table) in root.tables("model", "model").into_iter().enumerate() {
+        draft.models.push(model::read(named(file, "model", number, table, errors)));
     }
     root.finish();
 }
 
 /// A table whose place is its kind and name, or its number if it has none.
-fn named<'t>(
+pub(super) fn named<'t>(
     before: &str,
     kind: &str,
     number: usize,
@@ -280,7 +286,7 @@ pub(super) fn finish<T>(table: Table<'_>, item: T) -> Placed<T> {
 }
 
 /// A name of ours: it goes into file names, consumer groups, metrics and requests.
-fn name(table: &Table<'_>, key: &'static str, purpose: &str) -> String {
+pub(super) fn name(table: &Table<'_>, key: &'static str, purpose: &str) -> String {
     let name = table.required(key, purpose).unwrap_or_default();
     let allowed = name.chars().all(|c| c.is_ascii_alphanumeric() || "_-.".contains(c));
     let begins = !name.starts_with(['-', '.']);

@@ -60,7 +60,9 @@ impl Stage {
         let bootstrap = cluster.bootstrap_servers();
         let files =
             tempfile::Builder::new().prefix("forebay-demo-").tempdir().context("a temporary directory")?;
-        let running = serve::start(config(files.path(), &bootstrap)?).await.context("starting the server")?;
+        let running = serve::start(config(files.path(), &bootstrap)?, |_, _| Ok(()))
+            .await
+            .context("starting the server")?;
         let server = format!("http://{}", running.grpc);
         let http = format!("http://{}", running.http);
         let client = Client::connect(ClientConfig::new([server.as_str()])).await?;

@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 
-use forebay_storage::{Options, ShardIdentity, SyncGroup, SyncPolicy, TopicLog, open};
+use forebay_storage::{Options, ShardIdentity, SyncGroup, SyncPolicy, TopicLog};
 use proptest::prelude::*;
 
 use super::*;
 use crate::lane::TopicProgress;
+use crate::shard_files::{Directories, open};
 
 const VIEW: u16 = 65_001;
 const TTL: i64 = 100;
@@ -39,13 +40,14 @@ impl Bed {
         };
         let sync = SyncGroup::spawn("test-sync", SyncPolicy::default()).expect("a thread");
         let options = Options { segment_bytes: 1 << 20, ..Options::default() };
-        let (writer, reader) = open(&dir.path().join("0"), &identity, &options, &sync).expect("opens");
-        let index = reader.topic("once").expect("there");
-        let progress = TopicProgress::new("once".into(), Some(index));
-        let handle = ShardHandle::new(0, Some(reader.clone()), vec![progress], ShardState::Ready);
+        let files = Directories { dir: dir.path().join("0"), identity, options, sync: &sync };
+        let writer = open(&files).expect("opens");
+        let progress = TopicProgress::new("once".into());
+        let handle = ShardHandle::new(0, Some(writer.readers().clone()), vec![progress], ShardState::Ready);
         let c_name = CString::new("once").expect("no NUL");
-        let source = Source { name: "once".into(), c_name, index, ready_at: 0, committed: 0 };
-        Bed { shard: Shard::new(Arc::new(handle), vec![source], writer, reader), _dir: dir }
+        let source =
+            Source { name: "once".into(), c_name, ready_at: 0, committed: 0, told_from: 0, reread: i64::MAX };
+        Bed { shard: Shard::new(Arc::new(handle), vec![source], writer), _dir: dir }
     }
 
     /// Takes a record in as ingest does.
@@ -64,7 +66,7 @@ impl Bed {
         };
         match point.expiry_ms <= now_ms {
             true => self.shard.skip_expired(0, offset, now_ms).expect("skipped"),
-            false => self.shard.put(0, offset, now_ms, &point).expect("put"),
+            false => drop(self.shard.put(0, offset, now_ms, &point).expect("put")),
         }
         if step.commit {
             self.shard.commit(counters).expect("committed");
@@ -73,7 +75,7 @@ impl Bed {
 
     /// The current version of a key: its payload, or nothing for a tombstone.
     fn current(&self, key: u8) -> Option<Option<String>> {
-        let pin = self.shard.reader.pin_blocking();
+        let pin = self.shard.writer.readers().of(VIEW).pin_blocking();
         let found = pin.latest(&[key], VIEW).expect("whole")?;
         let payload = String::from_utf8(found.payload().expect("whole").into_owned()).expect("UTF-8");
         Some((found.kind() == Kind::Value).then_some(payload))

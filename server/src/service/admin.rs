@@ -9,24 +9,21 @@ use forebay_proto::v1::{
     GetStatusRequest, GetStatusResponse, LaneCounters, LaneStatus, ReloadDefinitionsRequest,
     ReloadDefinitionsResponse, ShardState as StateCode, ShardStatus, TopicStatus, ViewDescription,
 };
-use parking_lot::Mutex;
 use tonic::{Request, Response, Status};
 
 use super::errors::invalid;
-use super::{Context, request};
-use crate::definitions::{self, Definitions, FeatureService, Field, LaneDefinition, Partitioner, View};
+use super::{Context, registry, request};
+use crate::definitions::{Definitions, FeatureService, Field, LaneDefinition, Partitioner, View};
 use crate::lane::{Counters, Lane, ShardHandle, ShardState};
 
 /// Answers Admin calls.
 pub(super) struct AdminService {
     context: Arc<Context>,
-    /// Held by a reload, so that two of them do not both compare with the same old definitions.
-    reloading: Mutex<()>,
 }
 
 impl AdminService {
     pub(super) fn new(context: Arc<Context>) -> AdminService {
-        AdminService { context, reloading: Mutex::new(()) }
+        AdminService { context }
     }
 }
 
@@ -59,16 +56,10 @@ impl Admin for AdminService {
 impl AdminService {
     /// Reads a few small files: short enough to do where it is called.
     fn reload(&self, dry_run: bool) -> Result<Vec<String>, Status> {
-        let _one_at_a_time = self.reloading.lock();
-        let path = &self.context.config.server.definitions;
-        let new =
-            definitions::load(path).map_err(|errors| Status::failed_precondition(errors.to_string()))?;
-        let old = self.context.definitions.load();
-        let changes = definitions::compatible(&old, &new)
-            .map_err(|reasons| Status::failed_precondition(reasons.join("\n")))?;
-        if !dry_run && !changes.is_empty() {
-            self.context.definitions.store(Arc::new(new.after(&old)));
-            tracing::info!(?changes, "definitions reloaded");
+        let reloaded = self.context.in_force.reload(dry_run);
+        let changes = reloaded.map_err(|reasons| Status::failed_precondition(reasons.join("\n")))?;
+        if let (false, Some(registry)) = (dry_run, &self.context.registry) {
+            registry.try_again();
         }
         Ok(changes)
     }
@@ -86,6 +77,7 @@ fn status(context: &Context, lane: &str) -> Result<GetStatusResponse, Status> {
         instance: context.config.server.instance.clone(),
         uptime_ms: context.started.elapsed().as_millis() as u64,
         lanes: chosen.map(|lane| lane_status(lane, now_ms)).collect(),
+        registry: registry::status(context),
     })
 }
 

@@ -22,6 +22,7 @@ mod produce;
 mod push;
 mod reactor;
 mod read;
+mod registry;
 mod request;
 mod route;
 mod server;
@@ -39,8 +40,9 @@ use rdkafka::producer::FutureProducer;
 
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::definitions::SharedDefinitions;
+use crate::definitions::{InForce, SharedDefinitions};
 use crate::lane::Lane;
+use crate::registry::Registry;
 
 pub use cold::ColdReads;
 pub use health::not_ready;
@@ -50,8 +52,14 @@ pub use server::{check, serve};
 pub struct Context {
     /// The configuration in force.
     pub config: Arc<Config>,
-    /// The definitions in force; replaced by a reload.
+    /// The definitions in force; replaced by a reload, or by what the registry says.
     pub definitions: SharedDefinitions,
+    /// Replaces them.
+    pub in_force: Arc<InForce>,
+    /// Where definitions are kept besides the files, if anywhere.
+    pub registry: Option<Arc<Registry>>,
+    /// Held by a change of the registry, so that two of them are not both checked against the same old definitions.
+    pub applying: tokio::sync::Mutex<()>,
     /// The lanes of this server.
     pub lanes: Vec<Arc<Lane>>,
     /// Decides what has expired.

@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use forebay_proto::v1::admin_server::AdminServer;
 use forebay_proto::v1::diagnoses_server::DiagnosesServer;
 use forebay_proto::v1::feature_store_server::FeatureStoreServer;
+use forebay_proto::v1::registry_server::RegistryServer;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::watch;
@@ -22,6 +23,7 @@ use super::admin::AdminService;
 use super::diagnoses::DiagnosesService;
 use super::listen::{self, Accepted, connections};
 use super::reactor::Reactor;
+use super::registry::RegistryService;
 use super::store::FeatureStoreService;
 use super::{Context, health};
 use crate::config::{Config, TlsConfig};
@@ -41,6 +43,7 @@ pub async fn serve(
     let routes = Routes::new(store(&context, stopping.clone()))
         .add_service(AdminServer::new(AdminService::new(context.clone())))
         .add_service(diagnoses(&context))
+        .add_service(RegistryServer::new(RegistryService::new(context.clone())))
         .add_service(health)
         .add_service(reflection()?);
     let server = builder(context.config.server.tls.as_ref())?;

@@ -137,7 +137,7 @@ impl Walk {
         let view = self.home.view(BY_MODEL).id;
         let range = HistoryRange { from_ms: Some(self.next_ms), to_ms: Some(to_ms), ..Default::default() };
         let read = move |context: &Context, reach: cold::Reach| {
-            let (pin, now_ms) = (reach.pin(reader_of(&shard)), context.clock.now_ms());
+            let (pin, now_ms) = (reach.pin(reader_of(&shard).of(view)), context.clock.now_ms());
             let page = index::page(&pin, key.as_bytes(), view, &range, limit, now_ms)?;
             pin.check()?;
             Ok(page.listed)
@@ -147,9 +147,16 @@ impl Walk {
 }
 
 /// The versions of a model that are asked for.
-fn models(_: &Home, asked: &str) -> Result<Vec<String>, Status> {
-    match asked.split_once('@') {
-        Some((name, version)) if !name.is_empty() && !version.is_empty() => Ok(vec![asked.to_owned()]),
-        _ => Err(invalid(format!("model: {asked:?} names no version; ask for one, as \"{asked}@1\""))),
+fn models(home: &Home, asked: &str) -> Result<Vec<String>, Status> {
+    if asked.contains('@') {
+        return Ok(vec![asked.to_owned()]);
+    }
+    let of_name = home.definitions.models.iter().filter(|model| model.name == asked);
+    let models: Vec<String> = of_name.map(|model| model.title()).collect();
+    match models.is_empty() {
+        true => {
+            Err(invalid(format!("model: no version of {asked:?} is defined; name one, as \"{asked}@1\"")))
+        }
+        false => Ok(models),
     }
 }

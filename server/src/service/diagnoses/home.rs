@@ -109,7 +109,7 @@ impl Home {
         }
     }
 
-    /// What views have of a key, all at one moment.
+    /// What views have of a key.
     pub async fn kept<const N: usize>(
         &self,
         views: [&str; N],
@@ -120,12 +120,13 @@ impl Home {
         let shard = self.shard(key, terms, deadline).await?;
         let (ids, key) = (views.map(|view| self.view(view).id), key.to_vec());
         let look_at = move |context: &Context, reach: cold::Reach| {
-            let (pin, now_ms) = (reach.pin(reader_of(&shard)), context.clock.now_ms());
+            let now_ms = context.clock.now_ms();
             let mut found = [const { Kept::Nothing }; N];
             for (view, kept) in ids.iter().zip(&mut found) {
+                let pin = reach.pin(reader_of(&shard).of(*view));
                 *kept = look(&pin, &key, *view, now_ms)?;
+                pin.check()?;
             }
-            pin.check()?;
             Ok(found)
         };
         cold::read(&self.context, deadline, look_at).await

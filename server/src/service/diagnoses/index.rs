@@ -49,7 +49,7 @@ impl Home {
         let Ok(shard) = self.shard(key, &self.terms(None)?, deadline).await else { return Ok(false) };
         let (view, key, id) = (self.view(view).id, Bytes::copy_from_slice(key), id.to_owned());
         let find = move |context: &Context, reach: cold::Reach| {
-            let pin = reach.pin(reader_of(&shard));
+            let pin = reach.pin(reader_of(&shard).of(view));
             let range = moment(moment_ms);
             let found = entries(&pin, &key, view, &range, context.clock.now_ms());
             for entry in found {

@@ -98,7 +98,7 @@ impl Home {
         let shard = self.shard(&history.entity, &self.terms(None)?, deadline).await?;
         let (view, history) = (self.view(BY_ENTITY).id, history.clone());
         let read = move |context: &Context, reach: cold::Reach| {
-            let reader = reader_of(&shard);
+            let reader = reader_of(&shard).of(view);
             let range = HistoryRange {
                 from_ms: history.from_ms,
                 to_ms: history.to_ms,

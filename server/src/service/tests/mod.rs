@@ -13,7 +13,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Instant;
 
-use arc_swap::ArcSwap;
 use bytes::Bytes;
 use forebay_proto::v1::get_features_request::Selection;
 use forebay_proto::v1::{
@@ -31,8 +30,9 @@ use super::deadline::Deadline;
 use super::{Context, history, read};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::definitions;
+use crate::definitions::InForce;
 use crate::lane::{Lane, ShardHandle, ShardState, TopicProgress};
+use crate::shard_files::{Layout, Readers};
 
 /// The time it is, ms.
 pub(super) const NOW: i64 = 1_750_000_000_000;
@@ -131,7 +131,10 @@ impl Bed {
 
     pub fn with_producer(bootstrap: &str) -> Bed {
         let dir = tempfile::tempdir().expect("a directory");
-        let definitions = definitions::parse(DEFINITIONS).expect("the test's definitions are good");
+        let path = dir.path().join("definitions.toml");
+        std::fs::write(&path, DEFINITIONS).expect("written");
+        let in_force = Arc::new(InForce::load(&path).expect("the test's definitions are good"));
+        let definitions = in_force.shared.load_full();
         let lanes: Vec<_> = definitions.lanes.iter().map(|lane| Arc::new(Lane::new(lane.clone()))).collect();
         let writers = fill(&lanes[0], dir.path());
         lanes[1].partitions.store(2, Ordering::Release);
@@ -140,7 +143,10 @@ impl Bed {
         producer.set("bootstrap.servers", bootstrap);
         let context = Arc::new(Context {
             config: Arc::new(Config::parse("test", "", dir.path(), []).expect("defaults are good")),
-            definitions: Arc::new(ArcSwap::from_pointee(definitions)),
+            definitions: in_force.shared.clone(),
+            in_force,
+            registry: None,
+            applying: Default::default(),
             lanes,
             clock: Clock::fixed(now.clone()),
             producer: producer.create().expect("settings are good"),
@@ -225,7 +231,9 @@ fn fill(lane: &Lane, dir: &std::path::Path) -> Vec<ShardWriter> {
         let options = Options { segment_bytes: 1 << 20, ..Options::default() };
         let (writer, reader) =
             open(&dir.join(partition.to_string()), &identity, &options, &sync).expect("opens");
-        let topics = ["points", "shared"].map(|name| TopicProgress::new(name.into(), reader.topic(name)));
+        let names = ["points", "shared"];
+        let reader = Readers::new(vec![reader], &names, Layout::undivided(&identity.views));
+        let topics = names.map(|name| TopicProgress::new(name.into()));
         let shard = ShardHandle::new(partition, Some(reader), topics.into(), ShardState::Ready);
         lane.publish(Arc::new(shard));
         writers.push(writer);

@@ -19,7 +19,7 @@ use tonic_health::pb::health_client::HealthClient;
 
 use super::super::serve;
 use super::*;
-use crate::http;
+use crate::rest;
 
 struct Served {
     channel: Channel,
@@ -168,7 +168,7 @@ async fn probes_and_metrics_are_served_and_stop() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
     let (stop, stopped) = oneshot::channel::<()>();
-    let ended = tokio::spawn(http::serve(bed.context.clone(), listener, async {
+    let ended = tokio::spawn(rest::serve(bed.context.clone(), listener, async {
         stopped.await.ok();
     }));
     assert_eq!(get(address, "/healthz").await, (200, "alive\n".into()));

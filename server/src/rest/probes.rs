@@ -1,52 +1,34 @@
-//! The HTTP port: `/healthz` (alive), `/readyz` (caught up, or why not) and `/metrics`. Started by `serve`; for
-//! probes and Prometheus, never for data.
+//! Probes and metrics: `/healthz` (alive), `/readyz` (caught up, or why not) and `/metrics`. For probes and Prometheus,
+//! never for data.
 
-use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
 
-use anyhow::Context as _;
 use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, Uri, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
-use tokio::net::TcpListener;
-use tokio::sync::oneshot;
 
 use crate::metrics;
+use crate::registry::Registry;
 use crate::service::{Context, not_ready};
 
-/// How long a stop waits for answers under way.
-const STOP_BOUND: Duration = Duration::from_secs(1);
-
-/// Serves HTTP on a bound socket until `shutdown` completes; then at most 1 s more for answers under way.
-pub async fn serve(
-    context: Arc<Context>,
-    listener: TcpListener,
-    shutdown: impl Future<Output = ()>,
-) -> anyhow::Result<()> {
-    let (stop, stopped) = oneshot::channel::<()>();
-    let served = axum::serve(listener, router(context)).with_graceful_shutdown(async {
-        stopped.await.ok();
-    });
-    let mut served = tokio::spawn(served.into_future());
-    tokio::select! {
-        ended = &mut served => return ended?.context("HTTP server"),
-        () = shutdown => drop(stop),
-    }
-    if tokio::time::timeout(STOP_BOUND, &mut served).await.is_err() {
-        served.abort();
-    }
-    Ok(())
-}
-
-fn router(context: Arc<Context>) -> Router {
+/// Of a server that serves.
+pub(super) fn router(context: Arc<Context>) -> Router {
     Router::new()
         .route("/healthz", get(async || "alive\n"))
         .route("/readyz", get(ready))
         .route("/metrics", get(scrape))
         .with_state(context)
+}
+
+/// Of a server that has not read its registry yet: it does not know all its definitions, so it has no shard.
+pub(super) fn waiting(registry: Arc<Registry>) -> Router {
+    let reason = move || {
+        let reason = registry.trouble().unwrap_or_else(|| "read".into());
+        async move { (StatusCode::SERVICE_UNAVAILABLE, format!("registry: {reason}\n")) }
+    };
+    Router::new().route("/healthz", get(async || "alive\n")).fallback(get(reason))
 }
 
 /// 200 when everything, or the lane of `?lane=`, is ready; else 503 with one reason a line; 404 if there is no such lane.
