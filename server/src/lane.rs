@@ -49,8 +49,18 @@ pub struct Counters {
     pub bytes: AtomicU64,
     /// Times a dead letter was not taken by its topic and is sent again.
     pub dead_letter_failures: AtomicU64,
-    /// Times ingest stopped to wait: for the dead-letter topic, or for room on disk.
+    /// Times ingest stopped to wait: for the dead-letter topic, for room on disk, or for edges to be told.
     pub pauses: AtomicU64,
+    /// Values judged by triggers, each trigger by itself.
+    pub evaluations: AtomicU64,
+    /// Conditions of rules that the CEL interpreter decided.
+    pub interpreted: AtomicU64,
+    /// Edges told.
+    pub edges: AtomicU64,
+    /// Times edges were not told at the first try.
+    pub edge_failures: AtomicU64,
+    /// Edges that wait to be told.
+    pub edges_waiting: AtomicU64,
 }
 
 /// The life of a shard; the numbers are those of the contract's `ShardState`.

@@ -26,7 +26,7 @@ impl Program {
     /// Starts a command and reads its first line, which is JSON.
     pub async fn start(mut command: Command) -> Program {
         let start = move || {
-            let mut program = Program::spawn(&mut command);
+            let mut program = Program::begin(&mut command);
             let mut out = BufReader::new(program.child.stdout.take().expect("piped"));
             let mut line = String::new();
             out.read_line(&mut line).expect("readable");
@@ -42,6 +42,12 @@ impl Program {
 
     /// Starts a command that says nothing of the kind; its output is its log.
     pub fn spawn(command: &mut Command) -> Program {
+        let mut program = Program::begin(command);
+        collect(program.child.stdout.take().expect("piped"), program.log.clone());
+        program
+    }
+
+    fn begin(command: &mut Command) -> Program {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = guard(command).spawn().expect("the program runs");
         let log = Arc::new(Mutex::new(String::new()));

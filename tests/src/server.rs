@@ -14,7 +14,9 @@ use tonic::transport::{Channel, Endpoint};
 
 use crate::process::{forebay, guard};
 use crate::v1::admin_client::AdminClient;
+use crate::v1::diagnoses_client::DiagnosesClient;
 use crate::v1::feature_store_client::FeatureStoreClient;
+use crate::v1::registry_client::RegistryClient;
 use crate::v1::{GetStatusRequest, GetStatusResponse, ShardState};
 use crate::wait::eventually_within;
 
@@ -45,13 +47,17 @@ pub struct Server {
     log: Arc<Mutex<String>>,
 }
 
-/// Both services of one server over one channel, with room for large answers.
+/// The services of one server over one channel, with room for large answers.
 #[derive(Debug, Clone)]
 pub struct Connection {
     /// Reads and writes.
     pub store: FeatureStoreClient<Channel>,
     /// Status and definitions.
     pub admin: AdminClient<Channel>,
+    /// Snapshots, predictions, outcomes.
+    pub diagnoses: DiagnosesClient<Channel>,
+    /// The registry.
+    pub registry: RegistryClient<Channel>,
 }
 
 impl ServerConfig {
@@ -303,7 +309,11 @@ impl Connection {
             store: FeatureStoreClient::new(channel.clone())
                 .max_decoding_message_size(size)
                 .max_encoding_message_size(size),
-            admin: AdminClient::new(channel).max_decoding_message_size(size),
+            admin: AdminClient::new(channel.clone()).max_decoding_message_size(size),
+            diagnoses: DiagnosesClient::new(channel.clone())
+                .max_decoding_message_size(size)
+                .max_encoding_message_size(size),
+            registry: RegistryClient::new(channel),
         }
     }
 

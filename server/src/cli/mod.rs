@@ -9,11 +9,16 @@ mod completions;
 mod delete;
 mod demo;
 mod describe;
+mod diagnosed;
+mod diagnosis;
 mod dlq;
+mod erase;
+mod evaluate;
 mod execute;
 mod get;
 mod history;
 mod inspect;
+mod outcome;
 mod output;
 mod produce;
 mod push;
@@ -21,6 +26,7 @@ mod registry;
 mod reload;
 mod rows;
 mod serve;
+mod snapshot;
 mod sources;
 mod status;
 mod topics;
@@ -70,6 +76,16 @@ enum Command {
     Push(push::Args),
     /// Delete views of entities (through Kafka)
     Delete(delete::Args),
+    /// Keep the features of a moment under a diagnosis id, and show them
+    Snapshot(snapshot::Args),
+    /// Show diagnoses: features, prediction, outcome
+    Diagnosis(diagnosis::Args),
+    /// Record what turned out to be true of a diagnosis
+    Outcome(outcome::Args),
+    /// Read all diagnoses of a model, for training and evaluation
+    Evaluate(evaluate::Args),
+    /// Erase an entity: its features and its diagnoses
+    Erase(erase::Args),
     /// Show what every shard is doing
     Status(status::Args),
     /// Show the definitions in force
@@ -117,6 +133,11 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::History(args) => client(history::run(args, connection)),
         Command::Push(args) => client(push::run(args, connection)),
         Command::Delete(args) => client(delete::run(args, connection)),
+        Command::Snapshot(args) => client(snapshot::run(args, connection)),
+        Command::Diagnosis(args) => client(diagnosis::run(args, connection)),
+        Command::Outcome(args) => client(outcome::run(args, connection)),
+        Command::Evaluate(args) => client(evaluate::run(args, connection)),
+        Command::Erase(args) => client(erase::run(args, connection)),
         Command::Status(args) => client(status::run(args, connection)),
         Command::Describe(args) => client(describe::run(args, connection)),
         Command::Apply(args) => client(apply::run(args, connection)),

@@ -27,6 +27,8 @@ pub struct Config {
     pub storage: StorageConfig,
     /// `[ingest]`
     pub ingest: IngestConfig,
+    /// `[triggers]`
+    pub triggers: TriggersConfig,
     /// `[read]`
     pub read: ReadConfig,
     /// `[execute]`
@@ -164,6 +166,15 @@ pub struct IngestConfig {
     pub batch_wait_ms: u64,
     /// A shard is READY when it is within this many offsets of the end seen at start.
     pub ready_max_lag: u64,
+}
+
+/// `[triggers]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TriggersConfig {
+    /// Whether this server tells edges to Kafka; of several replicas one does.
+    pub emit: bool,
+    /// Least time between two transactions with edges.
+    pub transaction_interval_ms: u64,
 }
 
 /// `[read]`

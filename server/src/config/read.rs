@@ -10,7 +10,7 @@ use super::owned;
 use super::table::{self, Errors, Table};
 use super::{
     Config, ExecuteConfig, IngestConfig, KafkaConfig, ReadConfig, RegistryConfig, ServerConfig,
-    StorageConfig, TlsConfig,
+    StorageConfig, TlsConfig, TriggersConfig,
 };
 
 const SECOND: i64 = 1000;
@@ -42,6 +42,7 @@ pub(super) fn config(
         kafka: kafka(section("kafka"), within),
         storage: storage(section("storage"), dir),
         ingest: ingest(section("ingest")),
+        triggers: triggers(section("triggers")),
         read: read(section("read")),
         registry: registry(section("registry")),
     };
@@ -168,6 +169,15 @@ fn ingest(table: Table<'_>) -> IngestConfig {
         batch_max: table.integer("batch_max", 1..=1_000_000).unwrap_or(1000) as usize,
         batch_wait_ms: duration(&table, "batch_wait", 0..=10 * SECOND, 5),
         ready_max_lag: table.integer("ready_max_lag", 0..=i64::MAX).unwrap_or(0) as u64,
+    };
+    table.finish();
+    config
+}
+
+fn triggers(table: Table<'_>) -> TriggersConfig {
+    let config = TriggersConfig {
+        emit: table.flag("emit").unwrap_or(true),
+        transaction_interval_ms: duration(&table, "transaction_interval", 0..=10 * SECOND, 20),
     };
     table.finish();
     config

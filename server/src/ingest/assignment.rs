@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use super::apply::Stop;
 use super::lane_thread::{Halted, LaneThread};
 use super::opening::{Bounds, Files, Job, Opened, Opening, lost};
 use super::run::TopicsError;
@@ -29,6 +30,7 @@ impl LaneThread {
         if !self.topics_are_missing(&wanted) {
             self.let_go_all_but(&wanted);
         }
+        self.tell_assigned();
         let (open, halted) = (&self.shards, &self.halted);
         let is_halted = |partition: &u32| halted.iter().any(|halted| halted.handle.partition == *partition);
         let job = |partition: u32| match open.iter().find(|shard| shard.partition == partition) {
@@ -97,6 +99,7 @@ impl LaneThread {
         tracing::info!(lane = self.run.name(), thread = self.number, "revoked");
         let settled = self.letters.settle(Duration::from_secs(1));
         self.flush(settled);
+        self.tell_last();
         // A member that lost its session may not say anything in the group's name: it would be shut out for good.
         if !self.member.is_lost() {
             self.commit_offsets(true);
@@ -112,6 +115,9 @@ impl LaneThread {
         self.opening = None;
         self.must_assign = false;
         self.upkeep.rest();
+        if let Some(teller) = &self.teller {
+            teller.begin(None);
+        }
         let now_ms = self.run.clock.now_ms();
         self.shards.iter().for_each(|shard| shard.handle.detach(now_ms));
     }
@@ -150,6 +156,8 @@ impl LaneThread {
             c_name: CString::new(name).expect("topic names have no NUL"),
             ready_at: bounds.end.saturating_sub(lag),
             committed: -1,
+            told_from: 0,
+            reread: i64::MAX,
         };
         let sources: Vec<Source> = self.run.topics().into_iter().zip(bounds).map(source).collect();
         let progress = sources.iter().map(|source| TopicProgress::new(source.name.to_string())).collect();
@@ -177,8 +185,13 @@ impl LaneThread {
         };
         match committed {
             Ok(()) => shard.check_ready(),
-            Err(error) => drop(self.storage_failed(at, &error)),
+            Err(error) => {
+                if let Stop::Halted = self.storage_failed(at, &error) {
+                    return;
+                }
+            }
         }
+        self.tell_installed(at, bounds);
     }
 
     fn refused(&mut self, partition: u32, reason: String) {

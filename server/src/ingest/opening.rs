@@ -43,6 +43,8 @@ pub struct Bounds {
     pub low: i64,
     /// Offset its next record will have.
     pub end: i64,
+    /// Offset that the group has, if it has one and edges are told by it.
+    pub told: Option<i64>,
 }
 
 /// What became of a job.
@@ -201,7 +203,11 @@ impl Opener {
             if let Some(reason) = lost(topic, job.partition, job.next_offset(number), low, end) {
                 return Tried::Done(Opened::Refused { partition: job.partition, reason });
             }
-            bounds.push(Bounds { low, end });
+            let told = match self.run.told(topic, job.partition) {
+                Ok(told) => told,
+                Err(error) => return Tried::Later(error.to_string()),
+            };
+            bounds.push(Bounds { low, end, told });
         }
         Tried::Done(Opened::Open { partition: job.partition, files: job.files.take(), bounds })
     }

@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use forebay_storage::{Kind, OpenError, Outcome, Put, TopicIndex, ViewPolicy, WriteError};
 
 use super::decode::{DataPoint, Known};
+use super::evaluate::Evaluations;
+use super::telling::Hold;
 use crate::definitions::View;
 use crate::lane::{Counters, Lane, ShardHandle, ShardState};
 use crate::shard_files::Writers;
@@ -21,7 +23,12 @@ pub struct Shard {
     pub handle: Arc<ShardHandle>,
     /// The topics of the lane, in definition order.
     pub topics: Vec<Source>,
-    writer: Writers,
+    pub(super) writer: Writers,
+    /// What triggers made of its data points.
+    pub(super) evaluations: Evaluations,
+    pub(super) hold: Option<Hold>,
+    /// Whether its records are asked for.
+    pub(super) is_consumed: bool,
     /// The views whose fields the writer finds while it encodes.
     bound: BTreeMap<u16, Arc<View>>,
     pending: Pending,
@@ -42,6 +49,10 @@ pub struct Source {
     pub ready_at: i64,
     /// The next offset committed to the group, as far as it is known.
     pub committed: i64,
+    /// Edges of records below this offset are told.
+    pub told_from: i64,
+    /// The next offset wanted: one below those the shard needs while edges are taken up again.
+    pub reread: i64,
 }
 
 /// What the frame being filled holds.
@@ -61,7 +72,18 @@ impl Shard {
     pub fn new(handle: Arc<ShardHandle>, topics: Vec<Source>, writer: Writers) -> Shard {
         let pending = Pending { newest_timestamp_ms: vec![0; topics.len()], ..Pending::default() };
         let bound = BTreeMap::new();
-        Shard { partition: handle.partition, handle, topics, writer, bound, pending, thin_bytes: 0 }
+        Shard {
+            partition: handle.partition,
+            handle,
+            topics,
+            writer,
+            evaluations: Evaluations::default(),
+            hold: None,
+            is_consumed: false,
+            bound,
+            pending,
+            thin_bytes: 0,
+        }
     }
 
     /// The next offset wanted of a topic, uncommitted ones included.
@@ -91,11 +113,11 @@ impl Shard {
         offset: i64,
         now_ms: i64,
         point: &DataPoint<'_>,
-    ) -> Result<(), WriteError> {
+    ) -> Result<Outcome, WriteError> {
         if self.is_taken(point, now_ms)? {
             self.skip(topic, offset, now_ms)?;
             self.pending.duplicate += 1;
-            return Ok(());
+            return Ok(Outcome::Duplicate);
         }
         let put = Put {
             view: point.view,
@@ -116,7 +138,7 @@ impl Shard {
             Outcome::Replayed => {}
         }
         self.stepped(topic, now_ms);
-        Ok(())
+        Ok(outcome)
     }
 
     /// Whether a value comes to a key that has its value, or its tombstone, for good. What is stored and the partition's
@@ -145,6 +167,7 @@ impl Shard {
 
     /// Notes that the log holds nothing for us below `end` that was not given: transaction markers, compacted records.
     pub fn pass_to(&mut self, topic: usize, end: i64) -> Result<(), WriteError> {
+        self.passed(topic, end);
         if end > self.next_offset(topic) {
             let now_ms = self.ingest_time_ms(topic, 0);
             self.skip(topic, end - 1, now_ms)?;
@@ -180,6 +203,7 @@ impl Shard {
         }
         let bytes = self.writer.pending_bytes();
         self.writer.commit()?;
+        self.evaluations.committed();
         self.thin_bytes += bytes;
         Ok(Some(self.committed(counters)))
     }
@@ -223,7 +247,8 @@ impl Shard {
         }
     }
 
-    fn applied(&self, topic: usize) -> i64 {
+    /// The last offset of a topic that is committed, -1 if none.
+    pub fn applied(&self, topic: usize) -> i64 {
         self.handle.applied_offset(topic)
     }
 

@@ -45,7 +45,8 @@ impl Bed {
         let progress = TopicProgress::new("once".into());
         let handle = ShardHandle::new(0, Some(writer.readers().clone()), vec![progress], ShardState::Ready);
         let c_name = CString::new("once").expect("no NUL");
-        let source = Source { name: "once".into(), c_name, ready_at: 0, committed: 0 };
+        let source =
+            Source { name: "once".into(), c_name, ready_at: 0, committed: 0, told_from: 0, reread: i64::MAX };
         Bed { shard: Shard::new(Arc::new(handle), vec![source], writer), _dir: dir }
     }
 
@@ -65,7 +66,7 @@ impl Bed {
         };
         match point.expiry_ms <= now_ms {
             true => self.shard.skip_expired(0, offset, now_ms).expect("skipped"),
-            false => self.shard.put(0, offset, now_ms, &point).expect("put"),
+            false => drop(self.shard.put(0, offset, now_ms, &point).expect("put")),
         }
         if step.commit {
             self.shard.commit(counters).expect("committed");

@@ -63,7 +63,7 @@ impl Layout {
 
     /// Gives each view that has none a class, which is begun if need be.
     pub fn take_in(&mut self, views: &BTreeMap<u16, ViewPolicy>) {
-        for (view, policy) in views {
+        for (view, policy) in views.iter().filter(|(_, policy)| policy.beside.is_none()) {
             let name = class_name(policy);
             if !self.views.contains_key(view) && !self.classes.contains(&name) {
                 self.classes.push(name);
@@ -76,12 +76,18 @@ impl Layout {
     /// the first. Whether anything changed.
     pub fn place(&mut self, views: &BTreeMap<u16, ViewPolicy>) -> bool {
         let before = self.views.len();
-        for (view, policy) in views {
+        for (view, policy) in views.iter().filter(|(_, policy)| policy.beside.is_none()) {
             let name = class_name(policy);
             let keep = |name: &str| name.split_once('-').map(|(keep, _)| keep.to_owned());
             let own = self.classes.iter().position(|class| *class == name);
             let alike = || self.classes.iter().position(|class| keep(class) == keep(&name));
             self.views.entry(*view).or_insert_with(|| own.or_else(alike).unwrap_or(0));
+        }
+        for (view, policy) in views {
+            if let Some(of) = policy.beside {
+                let class = self.class_of(of);
+                self.views.entry(*view).or_insert(class);
+            }
         }
         self.views.len() != before
     }
@@ -205,6 +211,17 @@ mod tests {
         );
         assert_eq!([3, 4].map(|view| layout.class_of(view)), [1, 0]);
         assert!(!layout.place(&first));
+    }
+
+    #[test]
+    fn records_put_beside_others_are_in_their_class() {
+        let (week, day) = (ViewPolicy::latest("a", 168 * HOUR), ViewPolicy::full("b", 24 * HOUR));
+        let beside = |view| ViewPolicy { beside: Some(view), ..ViewPolicy::latest("s", 1000 * HOUR) };
+        let all = views(&[(1, week), (5, day), (2, beside(5)), (9, beside(1))]);
+        let mut layout = Layout::begin(&all);
+        layout.take_in(&all);
+        assert_eq!(layout.classes(), ["latest-8d", "full-2d"]);
+        assert_eq!([1, 5, 2, 9].map(|view| layout.class_of(view)), [0, 1, 1, 0]);
     }
 
     #[test]

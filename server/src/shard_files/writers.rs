@@ -101,6 +101,40 @@ impl Writers {
         Ok(outcome)
     }
 
+    /// As [`ShardWriter::put_beside`]: beside the last put, in the class of the views of both.
+    ///
+    /// # Errors
+    /// As of [`ShardWriter::put_beside`].
+    pub fn put_beside(&mut self, topic: usize, put: &Put<'_>) -> Result<Outcome, WriteError> {
+        let class = &mut self.classes[self.layout.class_of(put.view)];
+        class.writer.put_beside(&Put { topic: class.topics[topic], ..*put })
+    }
+
+    /// As [`ShardWriter::fitted`].
+    pub fn fitted<'p>(&self, view: u16, payload: &'p [u8]) -> Option<Fit<'_, 'p>> {
+        self.classes[self.layout.class_of(view)].writer.fitted(view, payload)
+    }
+
+    /// As [`ShardWriter::replaced_expiry_ms`], of the last put, which was of this view.
+    ///
+    /// # Errors
+    /// As of [`ShardWriter::replaced_expiry_ms`].
+    pub fn replaced_expiry_ms(&self, view: u16) -> Result<Option<i64>, WriteError> {
+        self.classes[self.layout.class_of(view)].writer.replaced_expiry_ms()
+    }
+
+    /// The segments that the next frames go to, by class.
+    pub fn newest_segments(&self) -> Vec<u32> {
+        self.classes.iter().map(|class| class.writer.newest_segment()).collect()
+    }
+
+    /// As [`ShardWriter::hold_from`], by class.
+    pub fn hold_from(&mut self, segments: &[u32]) {
+        for (class, segment) in self.classes.iter_mut().zip(segments) {
+            class.writer.hold_from(*segment);
+        }
+    }
+
     /// As [`ShardWriter::current`].
     ///
     /// # Errors

@@ -2,6 +2,7 @@
 //! only then lets readers see it. Called by one ingest thread; never waits for a sync unless asked to.
 
 mod batch;
+mod beside;
 mod commit;
 mod load;
 
