@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
-use forebay_storage::{ShardReader, TopicIndex};
 use hdrhistogram::Histogram;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::definitions::LaneDefinition;
+use crate::shard_files::Readers;
 
 /// One lane of this server.
 #[derive(Debug)]
@@ -49,8 +49,18 @@ pub struct Counters {
     pub bytes: AtomicU64,
     /// Times a dead letter was not taken by its topic and is sent again.
     pub dead_letter_failures: AtomicU64,
-    /// Times ingest stopped to wait: for the dead-letter topic, or for room on disk.
+    /// Times ingest stopped to wait: for the dead-letter topic, for room on disk, or for edges to be told.
     pub pauses: AtomicU64,
+    /// Values judged by triggers, each trigger by itself.
+    pub evaluations: AtomicU64,
+    /// Conditions of rules that the CEL interpreter decided.
+    pub interpreted: AtomicU64,
+    /// Edges told.
+    pub edges: AtomicU64,
+    /// Times edges were not told at the first try.
+    pub edge_failures: AtomicU64,
+    /// Edges that wait to be told.
+    pub edges_waiting: AtomicU64,
 }
 
 /// The life of a shard; the numbers are those of the contract's `ShardState`.
@@ -87,7 +97,7 @@ pub struct ShardHandle {
     /// Partition of every topic of the lane.
     pub partition: u32,
     /// Absent while opening or when it could not be opened.
-    pub reader: Option<ShardReader>,
+    pub reader: Option<Readers>,
     /// One per topic of the lane, in definition order.
     pub topics: Vec<TopicProgress>,
     times: Vec<TopicTimes>,
@@ -104,8 +114,6 @@ pub struct ShardHandle {
 pub struct TopicProgress {
     /// Topic name.
     pub name: String,
-    /// Its number in the shard's files; absent while there is no reader.
-    pub index: Option<TopicIndex>,
     /// Offset the next message in the log will have; -1 until known.
     pub end_offset: AtomicI64,
 }
@@ -198,8 +206,8 @@ struct TopicTimes {
 
 impl TopicProgress {
     /// Nothing known yet.
-    pub fn new(name: String, index: Option<TopicIndex>) -> Self {
-        TopicProgress { name, index, end_offset: AtomicI64::new(-1) }
+    pub fn new(name: String) -> Self {
+        TopicProgress { name, end_offset: AtomicI64::new(-1) }
     }
 }
 
@@ -207,7 +215,7 @@ impl ShardHandle {
     /// A shard in state `Opening` or with a reader to serve.
     pub fn new(
         partition: u32,
-        reader: Option<ShardReader>,
+        reader: Option<Readers>,
         topics: Vec<TopicProgress>,
         state: ShardState,
     ) -> Self {
@@ -317,24 +325,17 @@ impl ShardHandle {
 
     /// The last offset of a topic that reads see, -1 if none: `topic` indexes `self.topics`.
     pub fn applied_offset(&self, topic: usize) -> i64 {
-        let progress = &self.topics[topic];
-        match (&self.reader, progress.index) {
-            (Some(reader), Some(index)) => reader.applied(index).map_or(-1, |last| last.0),
-            _ => -1,
-        }
+        self.reader.as_ref().and_then(|reader| reader.applied(topic)).unwrap_or(-1)
     }
 
     /// The last offset of a topic known to be on stable storage, -1 if none.
     pub fn durable_offset(&self, topic: usize) -> i64 {
-        match (&self.reader, self.topics[topic].index) {
-            (Some(reader), Some(index)) => reader.durable(index).map_or(-1, |last| last.0),
-            _ => -1,
-        }
+        self.reader.as_ref().and_then(|reader| reader.durable(topic)).unwrap_or(-1)
     }
 
     /// Whether reads may see what it has: READY, or stopped by its disk after it had been READY (what is there is
     /// right, only not new). Otherwise the state that forbids it.
-    pub fn serves(&self) -> Result<&ShardReader, ShardState> {
+    pub fn serves(&self) -> Result<&Readers, ShardState> {
         let state = self.state();
         let Some(reader) = &self.reader else { return Err(state) };
         match state {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use forebay_storage::{ShardReader, Stats, share};
 
 use crate::lane::Lane;
+use crate::shard_files::Readers;
 
 /// How often the shares are looked at: shards come, go and grow.
 const EVERY: Duration = Duration::from_secs(1);
@@ -44,7 +45,8 @@ pub async fn keep_shared(lanes: Vec<Arc<Lane>>, limit: u64) {
 
 fn share_once(lanes: &[Arc<Lane>], limit: u64) {
     let shards: Vec<_> = lanes.iter().flat_map(|lane| lane.shards().to_vec()).collect();
-    let readers: Vec<&ShardReader> = shards.iter().filter_map(|shard| shard.reader.as_ref()).collect();
+    let open = shards.iter().filter_map(|shard| shard.reader.as_ref());
+    let readers: Vec<&ShardReader> = open.flat_map(Readers::all).collect();
     let stats: Vec<_> = readers.iter().map(|reader| reader.stats()).collect();
     for (reader, window) in readers.iter().zip(windows(&stats, limit)) {
         reader.set_resident_bytes(window);

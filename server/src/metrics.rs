@@ -19,6 +19,11 @@
 //! | `forebay_consumed_bytes_total` | lane | payload bytes consumed |
 //! | `forebay_dead_letter_failures_total` | lane | dead letters not taken by their topic and sent again |
 //! | `forebay_ingest_pauses_total` | lane | times ingest stopped to wait |
+//! | `forebay_trigger_evaluations_total` | lane | values judged, each by one trigger |
+//! | `forebay_trigger_interpreted_total` | lane | conditions of rules outside the fast path |
+//! | `forebay_edges_total` | lane | edges told |
+//! | `forebay_edge_failures_total` | lane | transactions of edges that failed and are tried again |
+//! | `forebay_edges_waiting` | lane | edges that wait to be durable, or to be told |
 //! | `forebay_freshness_seconds` | lane | histogram: Kafka timestamp to readable |
 //! | `forebay_shard_state` | lane, partition, state | 1 for the state the shard is in |
 //! | `forebay_shard_keys` | lane, partition | (entity, view) keys in the index |
@@ -38,7 +43,7 @@
 
 mod latency;
 mod process;
-mod text;
+pub(crate) mod text;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -92,7 +97,7 @@ fn registry(page: &mut Page, context: &Context) {
 /// Name, meaning and place of a counter of a lane.
 type LaneCounter = (&'static str, &'static str, fn(&Counters) -> &AtomicU64);
 
-const LANE_COUNTERS: [LaneCounter; 10] = [
+const LANE_COUNTERS: [LaneCounter; 14] = [
     ("forebay_applied_total", "Data points that became the current version of their key.", |c| &c.applied),
     ("forebay_late_total", "Data points older than the current version, kept as history.", |c| &c.late),
     ("forebay_duplicate_total", "Data points like the version they replaced.", |c| &c.duplicate),
@@ -103,6 +108,10 @@ const LANE_COUNTERS: [LaneCounter; 10] = [
     ("forebay_consumed_bytes_total", "Payload bytes consumed.", |c| &c.bytes),
     ("forebay_dead_letter_failures_total", "Dead letters sent again.", |c| &c.dead_letter_failures),
     ("forebay_ingest_pauses_total", "Times ingest stopped to wait.", |c| &c.pauses),
+    ("forebay_trigger_evaluations_total", "Values judged, each by one trigger.", |c| &c.evaluations),
+    ("forebay_trigger_interpreted_total", "Conditions outside the fast path.", |c| &c.interpreted),
+    ("forebay_edges_total", "Edges told.", |c| &c.edges),
+    ("forebay_edge_failures_total", "Transactions of edges that failed.", |c| &c.edge_failures),
 ];
 
 fn lanes(page: &mut Page, context: &Context) {
@@ -112,6 +121,11 @@ fn lanes(page: &mut Page, context: &Context) {
             let value = counter(&lane.counters).load(Ordering::Relaxed);
             page.sample(name, &[("lane", &lane.definition.name)], value);
         }
+    }
+    page.family("forebay_edges_waiting", Kind::Gauge, "Edges that wait to be told.");
+    for lane in &context.lanes {
+        let value = lane.counters.edges_waiting.load(Ordering::Relaxed);
+        page.sample("forebay_edges_waiting", &[("lane", &lane.definition.name)], value);
     }
     page.family("forebay_freshness_seconds", Kind::Histogram, "Kafka timestamp to readable.");
     for lane in &context.lanes {

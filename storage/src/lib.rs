@@ -54,8 +54,8 @@ pub use read::{History, Pinned, ShardReader, Version};
 pub use residency::share;
 pub use sync::SyncGroup;
 pub use types::{
-    AppliedOffset, CheckpointReport, DurableOffset, ExpireReport, HistoryRange, Keep, Kind, OpenReport,
-    Options, Outcome, PreloadReport, Put, ShardIdentity, Stats, SyncPolicy, ThinReport, TopicIndex, TopicLog,
-    VersionKey, ViewPolicy,
+    AppliedOffset, CheckpointReport, CurrentVersion, DurableOffset, ExpireReport, HistoryRange, Keep, Kind,
+    OpenReport, Options, Outcome, PreloadReport, Put, ShardIdentity, Stats, SyncPolicy, ThinReport,
+    TopicIndex, TopicLog, VersionKey, ViewPolicy,
 };
 pub use write::ShardWriter;

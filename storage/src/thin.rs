@@ -46,6 +46,8 @@ pub(crate) struct Thinning {
     copied: Vec<(Arc<Segment>, u64)>,
     /// Segments that cannot be read as a whole. They stay, and say so when they are asked.
     damaged: Vec<u32>,
+    /// Number of the first segment that stays whole for now; none: any may be thinned out.
+    held_from: Option<u32>,
 }
 
 /// Does what `ShardWriter::thin` says.
@@ -94,7 +96,7 @@ fn choose(writer: &ShardWriter) -> Option<Listing> {
     let guard = &crossbeam_epoch::pin();
     let (mut all, mut live, mut best) = (0, 0, None);
     for segment in &writer.shard.segments.load(guard).list {
-        if !writer.is_settled(segment) || writer.thinning.has(segment) {
+        if !writer.is_settled(segment) || writer.thinning.has(segment) || writer.thinning.holds(segment) {
             continue;
         }
         let (records, lives) = segment.counts();
@@ -113,6 +115,15 @@ fn choose(writer: &ShardWriter) -> Option<Listing> {
 
 impl Thinning {
     /// Whether a segment is not to be chosen again.
+    /// From which segment on replaced versions are still needed.
+    pub fn hold_from(&mut self, segment: u32) {
+        self.held_from = Some(segment);
+    }
+
+    fn holds(&self, segment: &Segment) -> bool {
+        self.held_from.is_some_and(|from| segment.number >= from)
+    }
+
     fn has(&self, segment: &Segment) -> bool {
         let mut copied = self.copied.iter().map(|(copied, _)| copied.number);
         self.damaged.contains(&segment.number) || copied.any(|number| number == segment.number)

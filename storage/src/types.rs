@@ -45,6 +45,8 @@ pub struct ViewPolicy {
     pub retention_ms: i64,
     /// Which versions are kept that long.
     pub keep: Keep,
+    /// The view whose records its own are put beside, if it is such a one: they go where those go.
+    pub beside: Option<u16>,
 }
 
 /// Which versions of a key are kept.
@@ -59,12 +61,12 @@ pub enum Keep {
 impl ViewPolicy {
     /// A view that keeps all its versions.
     pub fn full(description: &str, retention_ms: i64) -> ViewPolicy {
-        ViewPolicy { description: description.to_owned(), retention_ms, keep: Keep::Full }
+        ViewPolicy { description: description.to_owned(), retention_ms, keep: Keep::Full, beside: None }
     }
 
     /// A view that keeps the current version of each key.
     pub fn latest(description: &str, retention_ms: i64) -> ViewPolicy {
-        ViewPolicy { description: description.to_owned(), retention_ms, keep: Keep::Latest }
+        ViewPolicy { description: description.to_owned(), retention_ms, keep: Keep::Latest, beside: None }
     }
 }
 
@@ -154,6 +156,17 @@ pub struct Put<'a> {
     pub offset: i64,
     /// The bytes to keep; empty for a tombstone.
     pub payload: &'a [u8],
+}
+
+/// The current version of a key as its writer sees it, puts that are not committed yet included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CurrentVersion {
+    /// Value or tombstone.
+    pub kind: Kind,
+    /// ms since the epoch.
+    pub event_time_ms: i64,
+    /// First ms at which it no longer shows.
+    pub expiry_ms: i64,
 }
 
 /// What a put did.

@@ -152,7 +152,8 @@ impl BedBuilder {
         let namespace = format!("{}-{:06x}", self.name, rand::random::<u32>() & 0xff_ffff);
         let definitions = self.definitions.replace("{ns}", &namespace);
         let parsed = Definitions::parse(&definitions);
-        let topics = parsed.topics(None);
+        let mut topics = parsed.topics(None);
+        topics.extend(parsed.diagnoses_topics());
         let names: Vec<&str> = topics.iter().map(String::as_str).collect();
         kafka.create_topics(&names, self.partitions).await;
         if self.dead_letter_topics {

@@ -14,6 +14,7 @@ use tonic::transport::{Channel, Endpoint};
 
 use crate::process::{forebay, guard};
 use crate::v1::admin_client::AdminClient;
+use crate::v1::diagnoses_client::DiagnosesClient;
 use crate::v1::feature_store_client::FeatureStoreClient;
 use crate::v1::registry_client::RegistryClient;
 use crate::v1::{GetStatusRequest, GetStatusResponse, ShardState};
@@ -53,6 +54,8 @@ pub struct Connection {
     pub store: FeatureStoreClient<Channel>,
     /// Status and definitions.
     pub admin: AdminClient<Channel>,
+    /// Snapshots, predictions, outcomes.
+    pub diagnoses: DiagnosesClient<Channel>,
     /// The registry.
     pub registry: RegistryClient<Channel>,
 }
@@ -304,6 +307,9 @@ impl Connection {
                 .max_decoding_message_size(size)
                 .max_encoding_message_size(size),
             admin: AdminClient::new(channel.clone()).max_decoding_message_size(size),
+            diagnoses: DiagnosesClient::new(channel.clone())
+                .max_decoding_message_size(size)
+                .max_encoding_message_size(size),
             registry: RegistryClient::new(channel),
         }
     }

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 
+use crate::shard_files;
+
 const EXAMPLES: &str = "\
 Examples:
   forebay inspect data/shards/standard/0
@@ -25,8 +27,13 @@ pub struct Args {
 pub fn run(args: Args) -> anyhow::Result<()> {
     let bar = super::output::progress(0, "bytes");
     let mut out = BufWriter::with_capacity(1 << 16, bar.wrap_write(io::stdout().lock()));
-    let shown = forebay_storage::inspect::dump(&args.path, args.json, &mut out);
+    let mut outcome = Ok(());
+    for path in shard_files::directories(&args.path) {
+        let shown = forebay_storage::inspect::dump(&path, args.json, &mut out);
+        let shown = shown.with_context(|| format!("inspecting {}", path.display()));
+        outcome = outcome.and(shown);
+    }
     out.flush()?;
     bar.finish_and_clear();
-    shown.with_context(|| format!("inspecting {}", args.path.display()))
+    outcome
 }

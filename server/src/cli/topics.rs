@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::{output, sources};
 use crate::config::Config;
-use crate::definitions::Definitions;
+use crate::definitions::{Definitions, diagnoses};
 
 const TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -77,32 +77,37 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
 struct Wanted {
     name: String,
     partitions: i32,
-    /// A setting of its own, if it has one.
-    setting: Option<(&'static str, &'static str)>,
+    /// Settings of its own.
+    settings: Vec<(&'static str, String)>,
 }
 
-const DEAD_LETTERS: Option<(&str, &str)> = Some(("max.message.bytes", crate::kafka::DEAD_LETTER_MAX_BYTES));
-const COMPACTED: Option<(&str, &str)> = Some(("cleanup.policy", "compact"));
+/// For records with a record, or many values, in them.
+fn large() -> (&'static str, String) {
+    ("max.message.bytes", crate::kafka::DEAD_LETTER_MAX_BYTES.into())
+}
 
 impl Wanted {
     fn new_topic(&self, replication: i32) -> NewTopic<'_> {
         let topic = NewTopic::new(&self.name, self.partitions, TopicReplication::Fixed(replication));
-        match self.setting {
-            Some((name, value)) => topic.set(name, value),
-            None => topic,
-        }
+        self.settings.iter().fold(topic, |topic, (name, value)| topic.set(name, value))
     }
 }
 
 /// Every topic once; a dead-letter topic and the registry need one partition.
 fn wanted(config: &Config, definitions: &Definitions, partitions: i32) -> Vec<Wanted> {
     let registry = config.registry.topic.iter();
-    let registry = registry.map(|topic| Wanted { name: topic.clone(), partitions: 1, setting: COMPACTED });
+    let compacted = || vec![("cleanup.policy", "compact".to_owned())];
+    let registry = registry.map(|topic| Wanted { name: topic.clone(), partitions: 1, settings: compacted() });
     let mut wanted: Vec<Wanted> = registry.collect();
     for lane in &definitions.lanes {
+        let diagnoses = definitions.diagnoses.as_ref().filter(|_| lane.name == diagnoses::LANE);
+        let kept = diagnoses.map_or_else(Vec::new, |diagnoses| {
+            vec![("retention.ms", diagnoses.retention_ms().to_string()), large()]
+        });
         let sources = lane.topics.iter();
-        let sources = sources.map(|topic| Wanted { name: topic.name.clone(), partitions, setting: None });
-        let dead = Wanted { name: lane.dead_letter_topic.clone(), partitions: 1, setting: DEAD_LETTERS };
+        let sources =
+            sources.map(|topic| Wanted { name: topic.name.clone(), partitions, settings: kept.clone() });
+        let dead = Wanted { name: lane.dead_letter_topic.clone(), partitions: 1, settings: vec![large()] };
         for topic in sources.chain([dead]) {
             if wanted.iter().all(|other| other.name != topic.name) {
                 wanted.push(topic);

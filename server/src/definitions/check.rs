@@ -9,12 +9,16 @@ use std::sync::Arc;
 use forebay_storage::FieldPlan;
 
 use super::grammar::{Draft, Placed, ServiceDraft, ViewDraft};
-use super::{Definitions, EventTimeSource, FeatureService, LaneDefinition, ServiceView, View};
+use super::{
+    Definitions, EventTimeSource, FeatureService, LaneDefinition, Model, ServiceView, View, diagnoses, model,
+    trigger,
+};
 use crate::config::suggest::did_you_mean;
 use crate::config::table::Errors;
 use crate::json::Plan;
 
-pub(super) fn check(draft: Draft, errors: &Errors) -> Definitions {
+pub(super) fn check(mut draft: Draft, errors: &Errors) -> Definitions {
+    let diagnoses = diagnoses::expand(&mut draft, errors);
     if draft.lanes.is_empty() && draft.views.is_empty() {
         errors.add("definitions", "nothing is defined: begin with a [[lane]] and a [[view]]");
     }
@@ -23,14 +27,23 @@ pub(super) fn check(draft: Draft, errors: &Errors) -> Definitions {
     unique(&draft.views, errors, |view| &view.id, |view| format!("id {} is the id of another view", view.id));
     let same = |service: &ServiceDraft| format!("version {} of this name is defined", service.version);
     unique(&draft.services, errors, |service| (&service.name, service.version), same);
+    unique(&draft.triggers, errors, |trigger| &trigger.name, |_| "a trigger of this name is defined".into());
+    trigger::unique_ids(&draft.views, &draft.triggers, errors);
+    let same = |model: &Model| format!("version {} of this name is defined", model.version);
+    unique(&draft.models, errors, |model| (&model.name, model.version), same);
     check_topics(&draft.lanes, errors);
     let views: Vec<_> = draft.views.into_iter().map(|placed| view(placed, &draft.lanes, errors)).collect();
     let view_by_name: HashMap<_, _> =
         views.iter().enumerate().map(|(at, view)| (view.name.clone(), at)).collect();
-    let mut definitions = Definitions { views, view_by_name, ..Definitions::default() };
+    let mut definitions = Definitions { views, view_by_name, diagnoses, ..Definitions::default() };
     definitions.lanes = draft.lanes.into_iter().map(|placed| lane(placed.item, &definitions.views)).collect();
     definitions.services =
         draft.services.into_iter().map(|placed| service(placed, &definitions, errors)).collect();
+    let triggers = draft.triggers.into_iter();
+    definitions.triggers =
+        triggers.filter_map(|placed| trigger::check(placed, &definitions, errors)).collect();
+    draft.models.iter().for_each(|placed| model::check(placed, &definitions, errors));
+    definitions.models = draft.models.into_iter().map(|placed| Arc::new(placed.item)).collect();
     definitions
 }
 
@@ -110,6 +123,7 @@ fn view(placed: Placed<ViewDraft>, lanes: &[Placed<LaneDefinition>], errors: &Er
         max_ttl_ms: draft.max_ttl_ms,
         history: draft.history,
         avro_json: draft.avro_json,
+        write_once: draft.write_once,
         fields: draft.fields,
     })
 }

@@ -1,9 +1,8 @@
 //! What may change while the server runs, and why the rest may not. Called when definitions are reloaded, or come from
 //! the registry.
 
-use std::collections::HashMap;
-
 use super::{Definitions, FeatureService, Field, LaneDefinition, View};
+use super::{model, trigger};
 use crate::config::units::show_duration;
 
 /// The changes from `old` to `new`, one sentence each; or every reason why they cannot be made in a running server.
@@ -31,6 +30,8 @@ impl Found {
         lanes(old, new, &mut found);
         views(old, new, &mut found);
         services(old, new, &mut found);
+        trigger::compatible(old, new, &mut found);
+        model::compatible(old, new, &mut found);
         found
     }
 
@@ -42,14 +43,14 @@ impl Found {
     }
 
     /// Notes a change if there is one.
-    fn change<T: PartialEq>(&mut self, old: T, new: T, sentence: impl FnOnce(T, T) -> String) {
+    pub fn change<T: PartialEq>(&mut self, old: T, new: T, sentence: impl FnOnce(T, T) -> String) {
         if old != new {
             self.changes.push(sentence(old, new));
         }
     }
 
     /// Notes a reason if there is a change.
-    fn refuse<T: PartialEq>(&mut self, old: T, new: T, sentence: impl FnOnce(T, T) -> String) {
+    pub fn refuse<T: PartialEq>(&mut self, old: T, new: T, sentence: impl FnOnce(T, T) -> String) {
         if old != new {
             self.reasons.push(sentence(old, new));
         }
@@ -98,16 +99,16 @@ fn what_differs(old: &LaneDefinition, new: &LaneDefinition) -> String {
 }
 
 fn views(old: &Definitions, new: &Definitions, found: &mut Found) {
-    let retired = old.retired.iter().map(|(id, name)| (*id, name.as_str()));
-    let taken: HashMap<u16, &str> =
-        retired.chain(old.views.iter().map(|view| (view.id, view.name.as_str()))).collect();
+    let taken = old.ids_taken();
     for view in &new.views {
         // A view that comes back under the id it had is the same view.
         match (old.view(&view.name), taken.get(&view.id).filter(|name| **name != view.name)) {
             (Ok(before), _) => same_view(before, view, found),
             (Err(_), Some(before)) => found.reasons.push(format!(
-                "view \"{}\" takes id {}, which is in the stored records of view \"{}\": give it an id of its own",
-                view.name, view.id, before
+                "view \"{}\" takes id {}, which is in the stored records of {}: give it an id of its own",
+                view.name,
+                view.id,
+                trigger::show_owner(before)
             )),
             (Err(_), None) => found.changes.push(format!("view \"{}\" is new", view.name)),
         }

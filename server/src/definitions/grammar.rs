@@ -1,8 +1,11 @@
 //! The TOML grammar of definitions: each lane, view and service by itself, with its defaults and bounds. What they say of
 //! each other is `check`'s. Called by `load`.
 
+use super::diagnoses::{self, DiagnosesDefinition};
+use super::trigger::{self, TriggerDraft};
 use super::{
-    EventTimeSource, Field, FieldType, HistoryClass, LaneDefinition, Partitioner, TimeUnit, TopicDefinition,
+    EventTimeSource, Field, FieldType, HistoryClass, LaneDefinition, Model, Partitioner, TimeUnit,
+    TopicDefinition, model,
 };
 use crate::config::table::{self, Errors, Table};
 use crate::config::units::show_duration;
@@ -10,7 +13,7 @@ use crate::config::units::show_duration;
 const SECOND: i64 = 1000;
 const DAY: i64 = 86_400 * SECOND;
 /// Time to live: from 1 s to 400 days.
-const TTL_MS: std::ops::RangeInclusive<i64> = SECOND..=400 * DAY;
+pub(super) const TTL_MS: std::ops::RangeInclusive<i64> = SECOND..=400 * DAY;
 const DEFAULT_TTL_MS: i64 = 7 * DAY;
 const MAX_PATH_STEPS: usize = 32;
 
@@ -22,6 +25,9 @@ pub(super) struct Draft {
     pub lanes: Vec<Placed<LaneDefinition>>,
     pub views: Vec<Placed<ViewDraft>>,
     pub services: Vec<Placed<ServiceDraft>>,
+    pub triggers: Vec<Placed<TriggerDraft>>,
+    pub diagnoses: Vec<Placed<DiagnosesDefinition>>,
+    pub models: Vec<Placed<Model>>,
 }
 
 /// Something with the place it was read from, for messages.
@@ -44,6 +50,7 @@ pub(super) struct ViewDraft {
     pub max_ttl_ms: i64,
     pub history: HistoryClass,
     pub avro_json: bool,
+    pub write_once: bool,
     pub fields: Vec<Field>,
 }
 
@@ -67,11 +74,20 @@ pub(super) fn read(file: &str, root: &toml::Table, errors: &Errors, draft: &mut 
     for (number, table) in root.tables("feature_service", "feature_service").into_iter().enumerate() {
         draft.services.push(service(named(file, "feature_service", number, table, errors)));
     }
+    for (number, table) in root.tables("trigger", "trigger").into_iter().enumerate() {
+        draft.triggers.push(trigger::read(named(file, "trigger", number, table, errors)));
+    }
+    if let Some(table) = root.table("diagnoses", format!("{file}: [diagnoses]")) {
+        draft.diagnoses.push(diagnoses::read(table));
+    }
+    for (number, table) in root.tables("model", "model").into_iter().enumerate() {
+        draft.models.push(model::read(named(file, "model", number, table, errors)));
+    }
     root.finish();
 }
 
 /// A table whose place is its kind and name, or its number if it has none.
-fn named<'t>(
+pub(super) fn named<'t>(
     before: &str,
     kind: &str,
     number: usize,
@@ -142,6 +158,7 @@ fn view(table: Table<'_>) -> Placed<ViewDraft> {
         max_ttl_ms,
         history: history(&table),
         avro_json: table.flag("avro_json").unwrap_or(false),
+        write_once: false,
         fields: fields(&table),
     };
     if item.topics.is_empty() {
@@ -262,14 +279,14 @@ fn service(table: Table<'_>) -> Placed<ServiceDraft> {
     finish(table, item)
 }
 
-fn finish<T>(table: Table<'_>, item: T) -> Placed<T> {
+pub(super) fn finish<T>(table: Table<'_>, item: T) -> Placed<T> {
     let place = table.place.clone();
     table.finish();
     Placed { place, item }
 }
 
 /// A name of ours: it goes into file names, consumer groups, metrics and requests.
-fn name(table: &Table<'_>, key: &'static str, purpose: &str) -> String {
+pub(super) fn name(table: &Table<'_>, key: &'static str, purpose: &str) -> String {
     let name = table.required(key, purpose).unwrap_or_default();
     let allowed = name.chars().all(|c| c.is_ascii_alphanumeric() || "_-.".contains(c));
     let begins = !name.starts_with(['-', '.']);
@@ -282,7 +299,7 @@ fn name(table: &Table<'_>, key: &'static str, purpose: &str) -> String {
 }
 
 /// Kafka's rule for topics.
-fn topic_name(table: &Table<'_>, key: &'static str, name: &str) -> String {
+pub(super) fn topic_name(table: &Table<'_>, key: &'static str, name: &str) -> String {
     let allowed = name.chars().all(|c| c.is_ascii_alphanumeric() || "_-.".contains(c));
     if !(allowed && name.len() <= 249 && ![".", ".."].contains(&name)) {
         let rule = "Kafka topics are up to 249 letters, digits, `_`, `-` and `.`";

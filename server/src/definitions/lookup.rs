@@ -2,6 +2,7 @@
 //! in the words of the definitions. Called by the service, ingest and the command line.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use toml::Value;
@@ -24,10 +25,20 @@ fn unknown<'a>(kind: &str, name: &str, known: impl IntoIterator<Item = &'a str>)
 impl Definitions {
     /// These definitions, taking the place of others: the ids of views that are gone stay taken.
     pub fn after(mut self, old: &Definitions) -> Definitions {
-        let before = old.retired.iter().map(|(id, name)| (*id, name.clone()));
-        let all = before.chain(old.views.iter().map(|view| (view.id, view.name.clone())));
-        self.retired = all.filter(|(id, _)| self.views.iter().all(|view| view.id != *id)).collect();
+        let has = |id| {
+            let views = self.views.iter().map(|view| view.id);
+            views.chain(self.triggers.iter().map(|trigger| trigger.id)).any(|own| own == id)
+        };
+        self.retired = old.ids_taken().into_iter().filter(|(id, _)| !has(*id)).collect();
         self
+    }
+
+    /// Ids that stored records may have, with the names of those who have or had them.
+    pub(super) fn ids_taken(&self) -> BTreeMap<u16, String> {
+        let retired = self.retired.iter().map(|(id, owner)| (*id, owner.clone()));
+        let views = self.views.iter().map(|view| (view.id, view.name.clone()));
+        let triggers = self.triggers.iter().map(|trigger| (trigger.id, trigger.owner()));
+        retired.chain(views).chain(triggers).collect()
     }
 
     /// A view by name.
@@ -77,6 +88,23 @@ impl Definitions {
                 .collect::<Vec<_>>()
         };
         service.features.iter().flat_map(of).collect()
+    }
+
+    /// Type of a feature named "view.field"; both names may have dots in them.
+    pub fn feature_type(&self, feature: &str) -> Option<FieldType> {
+        let mut splits = feature.match_indices('.').map(|(at, _)| (&feature[..at], &feature[at + 1..]));
+        splits.find_map(|(view, field)| {
+            let view = self.view(view).ok()?;
+            Some(view.fields[view.field(field).ok()?].field_type)
+        })
+    }
+
+    /// A model: "name" is its highest version, "name@3" is version 3.
+    pub fn model(&self, wanted: &str) -> Result<&Arc<super::Model>, Unknown> {
+        let named = |model: &&Arc<super::Model>| model.name == wanted || model.title() == wanted;
+        let highest = self.models.iter().filter(named).max_by_key(|model| model.version);
+        let known: Vec<_> = self.models.iter().map(|model| model.title()).collect();
+        highest.ok_or_else(|| unknown("model", wanted, known.iter().map(String::as_str)))
     }
 }
 

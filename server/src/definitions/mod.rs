@@ -1,17 +1,22 @@
-//! What is defined: lanes with their topics, feature views with their fields, feature services. These are the checked,
-//! compiled form that the rest of the server reads; `grammar` reads the TOML, `check` finds what is wrong with the whole,
+//! What is defined: lanes with their topics, feature views with their fields, feature services, triggers, models.
+//! These are the checked, compiled form that the rest of the server reads; `grammar` reads the TOML, `check` finds what is wrong with the whole,
 //! `compatible` says what may change in a running server, `in_force` changes it, `pieces` takes files apart, `lookup` finds
 //! things by name. Knows nothing of Kafka connections, shards or gRPC.
 
 mod check;
 mod compatible;
+pub mod diagnoses;
 mod grammar;
 mod in_force;
 mod load;
 mod lookup;
+pub mod model;
 pub mod pieces;
 #[cfg(test)]
 mod tests;
+mod trigger;
+#[cfg(test)]
+mod trigger_tests;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -19,10 +24,13 @@ use std::sync::Arc;
 use forebay_storage::FieldPlan;
 
 pub use compatible::{Found, compatible};
+pub use diagnoses::DiagnosesDefinition;
 pub use forebay_client::Partitioner;
 pub use in_force::{Checked, Held, InForce, Refusal, Source};
 pub use load::{DefinitionErrors, load, parse};
 pub use lookup::Unknown;
+pub use model::Model;
+pub use trigger::{FirstSight, StateRule, Trigger, UNKNOWN};
 
 use crate::json::Plan;
 use crate::json::typed::Cell;
@@ -39,10 +47,16 @@ pub struct Definitions {
     pub views: Vec<Arc<View>>,
     /// In file order.
     pub services: Vec<Arc<FeatureService>>,
+    /// In file order.
+    pub triggers: Vec<Arc<Trigger>>,
+    /// In file order.
+    pub models: Vec<Arc<Model>>,
+    /// What `[diagnoses]` says, if it is there; its lane and its views are among the others.
+    pub diagnoses: Option<DiagnosesDefinition>,
     /// Index into `views` by view name.
     pub view_by_name: HashMap<String, usize>,
-    /// Ids of views that definitions in force before these had, and these have not, with those views' names: their
-    /// records may still be stored, so the ids are not free.
+    /// Ids of views and triggers that definitions in force before these had, and these have not, with their owners'
+    /// names ("trigger:" before a trigger's): their records may still be stored, so the ids are not free.
     pub retired: BTreeMap<u16, String>,
 }
 
@@ -107,6 +121,8 @@ pub struct View {
     pub history: HistoryClass,
     /// Payloads wrap optional values as Avro-JSON does: `{"string": "x"}`.
     pub avro_json: bool,
+    /// Of the values of a key the first in its partition stays until it expires; the others count as duplicates.
+    pub write_once: bool,
     /// Declared fields.
     pub fields: Vec<Field>,
     /// The path plan compiled from `event_time` (slot 0 when it is a path) and `fields`; see `json::Plan`.

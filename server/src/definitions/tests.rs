@@ -335,7 +335,7 @@ fn a_directory_is_read_in_the_order_of_names() {
 #[test]
 fn the_example_is_valid() {
     let definitions = defined(include_str!("../../../ops/definitions.example.toml"));
-    assert_eq!((definitions.lanes.len(), definitions.views.len(), definitions.services.len()), (1, 3, 2));
+    assert_eq!((definitions.lanes.len(), definitions.views.len(), definitions.services.len()), (2, 8, 2));
     assert_eq!(definitions.lanes[0].topics[1].views, ["speed_test", "contact"]);
     assert_eq!(definitions.services[1].features.len(), 3);
 }

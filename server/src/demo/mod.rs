@@ -10,6 +10,7 @@
 
 mod cast;
 mod measures;
+pub mod model;
 mod outcome;
 mod screen;
 mod stage;

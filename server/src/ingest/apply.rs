@@ -8,7 +8,8 @@ use std::time::Duration;
 use forebay_storage::WriteError;
 
 use super::dead_letter::Letter;
-use super::decode::{Decision, Record, Rules, decode, is_at_home};
+use super::decode::{Decision, Known, Record, Rules, decode, is_at_home};
+use super::evaluate::At;
 use super::lane_thread::LaneThread;
 use super::shard::Shard;
 use crate::kafka::consumer::{Place, RawMessage, Step};
@@ -43,6 +44,9 @@ impl LaneThread {
         }
         if self.routes.refresh() {
             self.adopt_views();
+            if self.begin_telling_anew() {
+                return;
+            }
         }
         self.upkeep.heard();
         let mut home = Home::default();
@@ -58,6 +62,7 @@ impl LaneThread {
             }
         }
         self.settle_and_commit();
+        self.wait_for_edges();
     }
 
     /// Has every shard note what the view ids mean now, before the first record under a new one. A shard that has records
@@ -89,12 +94,13 @@ impl LaneThread {
             }
         }
         let (shard, topic, offset) = (home.shard, home.topic, message.offset());
-        if offset < self.shards[shard].next_offset(topic) {
-            self.run.lane.counters.replayed.fetch_add(1, Ordering::Relaxed);
-            return Ok(());
-        }
-        let stored = self.store(shard, topic, message);
-        self.stored(shard, stored)?;
+        let replayed = offset < self.shards[shard].next_offset(topic);
+        let done = match replayed {
+            true => self.take_up_again(shard, topic, message),
+            false => self.store(shard, topic, message),
+        };
+        self.stored(shard, done)?;
+        self.shards[shard].passed(topic, offset + 1);
         if self.shards[shard].pending_bytes() > FRAME_BYTES {
             return self.settle_and_commit_or_stop();
         }
@@ -132,7 +138,15 @@ impl LaneThread {
         self.upkeep.bytes += record.payload.map_or(0, |payload| payload.len() as u64);
         let encode = |view: &_, payload| shard.encode(view, payload);
         match decode(&record, &rules, &mut self.slots, encode) {
-            Decision::Put(point) => shard.put(topic, offset, now_ms, &point),
+            Decision::Put(point) => {
+                let outcome = shard.put(topic, offset, now_ms, &point)?;
+                match self.routes.triggers(point.view) {
+                    [] => Ok(()),
+                    triggers => {
+                        shard.judge(At { topic, offset, now_ms }, &point, outcome, triggers, &self.slots)
+                    }
+                }
+            }
             Decision::Expired => shard.skip_expired(topic, offset, now_ms),
             Decision::Dead(reason, detail) => {
                 shard.skip_dead(topic, offset, now_ms)?;
@@ -140,6 +154,40 @@ impl LaneThread {
                 Ok(())
             }
         }
+    }
+
+    /// A record that the shard has: its edges may not be told.
+    fn take_up_again(&mut self, at: usize, topic: usize, message: &RawMessage) -> Result<(), WriteError> {
+        self.run.lane.counters.replayed.fetch_add(1, Ordering::Relaxed);
+        if !self.is_untold(at, topic, message.offset()) || self.shards[at].applied(topic) < message.offset() {
+            // Edges of the frame being filled are beside it already.
+            return Ok(());
+        }
+        let shard = &mut self.shards[at];
+        let (offset, timestamp_ms) = (message.offset(), message.timestamp_ms());
+        let headers = message.headers();
+        let record = Record {
+            key: message.key(),
+            payload: message.payload(),
+            headers: &headers,
+            timestamp_ms,
+            partition: shard.partition,
+        };
+        let lane = &self.run.lane;
+        // It was judged by the clock of its partition, which was at its own time or later.
+        for ingest_time_ms in [timestamp_ms, shard.ingest_time_ms(topic, timestamp_ms)] {
+            let rules = Rules {
+                lane: &lane.definition,
+                views: self.routes.views(topic),
+                partitions: lane.partitions.load(Ordering::Relaxed),
+                ingest_time_ms,
+            };
+            if let Decision::Put(point) = decode(&record, &rules, &mut self.slots, |_, _| Known::Nothing) {
+                let at = At { topic, offset, now_ms: ingest_time_ms };
+                return shard.repeat(at, &point, self.routes.triggers(point.view));
+            }
+        }
+        Ok(())
     }
 
     /// The partition holds nothing for us below this end that was not given.
@@ -208,6 +256,7 @@ impl LaneThread {
             self.shards[at].check_ready();
             at += 1;
         }
+        self.offer_edges();
         self.note_batch(newest);
         true
     }

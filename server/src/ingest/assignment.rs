@@ -7,8 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use forebay_storage::{ShardReader, ShardWriter};
-
+use super::apply::Stop;
 use super::lane_thread::{Halted, LaneThread};
 use super::opening::{Bounds, Files, Job, Opened, Opening, lost};
 use super::run::TopicsError;
@@ -16,6 +15,7 @@ use super::shard::{Shard, Source};
 use crate::kafka::consumer::Place;
 use crate::kafka::topics::DescribeError;
 use crate::lane::{ShardHandle, ShardState, TopicProgress};
+use crate::shard_files::Writers;
 
 /// While shards are still being opened, those that are open begin this long after the last that began: beginning drops
 /// what was fetched ahead.
@@ -30,6 +30,7 @@ impl LaneThread {
         if !self.topics_are_missing(&wanted) {
             self.let_go_all_but(&wanted);
         }
+        self.tell_assigned();
         let (open, halted) = (&self.shards, &self.halted);
         let is_halted = |partition: &u32| halted.iter().any(|halted| halted.handle.partition == *partition);
         let job = |partition: u32| match open.iter().find(|shard| shard.partition == partition) {
@@ -98,6 +99,7 @@ impl LaneThread {
         tracing::info!(lane = self.run.name(), thread = self.number, "revoked");
         let settled = self.letters.settle(Duration::from_secs(1));
         self.flush(settled);
+        self.tell_last();
         // A member that lost its session may not say anything in the group's name: it would be shut out for good.
         if !self.member.is_lost() {
             self.commit_offsets(true);
@@ -113,6 +115,9 @@ impl LaneThread {
         self.opening = None;
         self.must_assign = false;
         self.upkeep.rest();
+        if let Some(teller) = &self.teller {
+            teller.begin(None);
+        }
         let now_ms = self.run.clock.now_ms();
         self.shards.iter().for_each(|shard| shard.handle.detach(now_ms));
     }
@@ -133,8 +138,7 @@ impl LaneThread {
 
     fn opened(&mut self, partition: u32, files: Option<Files>, bounds: &[Bounds]) {
         if let Some(files) = files {
-            let (writer, reader) = *files;
-            let shard = self.new_shard(partition, writer, reader, bounds);
+            let shard = self.new_shard(partition, *files, bounds);
             let at = self.shards.partition_point(|other| other.partition < partition);
             self.shards.insert(at, shard);
         }
@@ -145,28 +149,22 @@ impl LaneThread {
         self.must_assign = true;
     }
 
-    fn new_shard(
-        &self,
-        partition: u32,
-        writer: ShardWriter,
-        reader: ShardReader,
-        bounds: &[Bounds],
-    ) -> Shard {
+    fn new_shard(&self, partition: u32, writer: Writers, bounds: &[Bounds]) -> Shard {
         let lag = i64::try_from(self.run.ingest.ready_max_lag).unwrap_or(i64::MAX);
         let source = |(name, bounds): (&str, &Bounds)| Source {
             name: name.into(),
             c_name: CString::new(name).expect("topic names have no NUL"),
-            index: reader.topic(name).expect("the shard was opened with this topic"),
             ready_at: bounds.end.saturating_sub(lag),
             committed: -1,
+            told_from: 0,
+            reread: i64::MAX,
         };
         let sources: Vec<Source> = self.run.topics().into_iter().zip(bounds).map(source).collect();
-        let progress =
-            sources.iter().map(|source| TopicProgress::new(source.name.to_string(), Some(source.index)));
-        let (progress, state) = (progress.collect(), ShardState::CatchingUp);
-        let handle = Arc::new(ShardHandle::new(partition, Some(reader.clone()), progress, state));
+        let progress = sources.iter().map(|source| TopicProgress::new(source.name.to_string())).collect();
+        let (reader, state) = (Some(writer.readers().clone()), ShardState::CatchingUp);
+        let handle = Arc::new(ShardHandle::new(partition, reader, progress, state));
         self.run.lane.publish(handle.clone());
-        Shard::new(handle, sources, writer, reader)
+        Shard::new(handle, sources, writer)
     }
 
     /// Notes where the logs are. A topic new to the shard begins where its log begins.
@@ -187,8 +185,13 @@ impl LaneThread {
         };
         match committed {
             Ok(()) => shard.check_ready(),
-            Err(error) => drop(self.storage_failed(at, &error)),
+            Err(error) => {
+                if let Stop::Halted = self.storage_failed(at, &error) {
+                    return;
+                }
+            }
         }
+        self.tell_installed(at, bounds);
     }
 
     fn refused(&mut self, partition: u32, reason: String) {

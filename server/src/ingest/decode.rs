@@ -74,6 +74,8 @@ pub struct DataPoint<'r> {
     pub expiry_ms: i64,
     /// The bytes to keep.
     pub payload: &'r [u8],
+    /// Only the first value of its key counts.
+    pub write_once: bool,
 }
 
 /// Why a record is a dead letter.
@@ -201,7 +203,15 @@ fn data_point<'r>(
     };
     let expiry_ms = event_time_ms.saturating_add(ttl_ms);
     let payload = record.payload.unwrap_or_default();
-    Ok(DataPoint { view: view.id, entity, kind, event_time_ms, expiry_ms, payload })
+    Ok(DataPoint {
+        view: view.id,
+        entity,
+        kind,
+        event_time_ms,
+        expiry_ms,
+        payload,
+        write_once: view.write_once,
+    })
 }
 
 fn entity<'r>(record: &Record<'r>) -> Result<&'r [u8], Dead> {

@@ -136,6 +136,7 @@ fn a_data_point_is_put_with_its_times() {
         event_time_ms: NOW - 5,
         expiry_ms: NOW - 5 + HOUR,
         payload: &payload,
+        write_once: false,
     };
     assert_eq!(point, expected);
 }

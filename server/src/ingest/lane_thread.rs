@@ -10,6 +10,7 @@ use anyhow::Context;
 use rdkafka::ClientConfig;
 
 use super::dead_letter::DeadLetters;
+use super::edges::Teller;
 use super::opening::Opening;
 use super::route::Routes;
 use super::run::LaneRun;
@@ -38,6 +39,8 @@ pub struct LaneThread {
     /// Stopped for good; kept so that reads go on where they may.
     pub(super) halted: Vec<Halted>,
     pub(super) letters: DeadLetters,
+    /// Only in a lane with triggers whose edges this server tells.
+    pub(super) teller: Option<Teller>,
     pub(super) routes: Routes,
     pub(super) slots: Slots,
     pub(super) opening: Option<Opening>,
@@ -85,6 +88,7 @@ impl LaneThread {
             shards: Vec::new(),
             halted: Vec::new(),
             letters,
+            teller: None,
             slots: Slots::new(),
             opening: None,
             must_assign: false,
@@ -164,7 +168,7 @@ impl LaneThread {
         }
     }
 
-    fn handle(&mut self, event: Event) {
+    pub(super) fn handle(&mut self, event: Event) {
         let lane = self.run.name();
         match event {
             Event::Assigned(partitions) => self.assigned(&partitions),
@@ -196,6 +200,9 @@ impl LaneThread {
     pub(super) fn halt(&mut self, shard: Shard, reason: String) {
         shard.halt(self.run.name(), reason);
         self.letters.forget(shard.partition);
+        if let Some(teller) = &self.teller {
+            teller.forget(shard.partition);
+        }
         self.halted.push(Halted { handle: shard.handle.clone(), shard: Some(shard) });
     }
 
@@ -222,6 +229,10 @@ impl LaneThread {
             self.count_letter_failures();
             return self.pause(self.letters.trouble());
         }
+        if let Some(reason) = self.teller.as_ref().and_then(|teller| teller.backed_up(true)) {
+            self.commit_shards();
+            return self.pause(reason);
+        }
         if self.commit_shards() {
             let Some(pause) = self.pause.take() else { return };
             let waited_ms = pause.since.elapsed().as_millis() as u64;
@@ -239,10 +250,15 @@ impl LaneThread {
         }
         self.must_assign = false;
         self.assigned_at = Instant::now();
-        let live = self.shards.iter().filter(|_| self.pause.is_none() && !self.ended);
+        let goes_on = self.pause.is_none() && !self.ended;
+        for at in 0..self.shards.len() {
+            self.shards[at].is_consumed = goes_on && self.may_consume(&self.shards[at]);
+        }
+        let live = self.shards.iter().filter(|shard| shard.is_consumed);
         let places = live.flat_map(|shard| {
             let topics = shard.topics.iter().enumerate();
-            topics.map(|(n, topic)| (&*topic.name, shard.partition as i32, shard.next_offset(n)))
+            let next = |n: usize, reread: i64| shard.next_offset(n).min(reread);
+            topics.map(move |(n, topic)| (&*topic.name, shard.partition as i32, next(n, topic.reread)))
         });
         if let Err(error) = self.member.assign(places) {
             tracing::warn!(lane = self.run.name(), %error, "assignment not taken; tried again");
@@ -257,7 +273,9 @@ impl LaneThread {
         self.ended = true;
         let settled = self.letters.settle(Duration::from_secs(3));
         self.flush(settled);
+        self.tell_last();
         self.commit_offsets(true);
+        self.teller = None;
         self.member.unassign().ok();
         self.await_offsets();
         for shard in std::mem::take(&mut self.shards) {

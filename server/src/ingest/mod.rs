@@ -18,11 +18,15 @@ mod apply;
 mod assignment;
 mod dead_letter;
 pub mod decode;
+mod edges;
+mod evaluate;
 mod lane_thread;
 mod opening;
 mod route;
 mod run;
 mod shard;
+mod telling;
+mod transaction;
 mod upkeep;
 mod watch;
 
@@ -96,6 +100,7 @@ impl Ingest {
             kafka: config.kafka.clone(),
             storage: config.storage.clone(),
             ingest: config.ingest.clone(),
+            triggers: config.triggers.clone(),
             instance: config.server.instance.clone(),
             sync: SyncGroup::spawn(&format!("sync-{}", definition.name), policy)?,
             admin: TopicAdmin::new(&consumer_config(&config.kafka)).context("[kafka] settings")?,

@@ -9,11 +9,12 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use forebay_storage::{OpenError, ShardReader, ShardWriter};
+use forebay_storage::{OpenError, ShardReader};
 
 use super::run::{LaneRun, TopicsError};
 use crate::kafka::topics::TopicFacts;
 use crate::lane::ShardHandle;
+use crate::shard_files::{self, Directories, FilesError, Writers};
 
 /// How long to rest when nothing could be done.
 const REST: Duration = Duration::from_millis(200);
@@ -21,8 +22,8 @@ const REST: Duration = Duration::from_millis(200);
 /// How often a long preload says how far it is.
 const SAY_EVERY: Duration = Duration::from_secs(5);
 
-/// An open shard's two ends.
-pub type Files = Box<(ShardWriter, ShardReader)>;
+/// An open shard.
+pub type Files = Box<Writers>;
 
 /// One shard to be opened, or only compared with its logs.
 pub struct Job {
@@ -42,6 +43,8 @@ pub struct Bounds {
     pub low: i64,
     /// Offset its next record will have.
     pub end: i64,
+    /// Offset that the group has, if it has one and edges are told by it.
+    pub told: Option<i64>,
 }
 
 /// What became of a job.
@@ -170,18 +173,17 @@ impl Opener {
             return Ok(());
         }
         let (run, partition) = (&self.run, job.partition);
-        let identity = run.identity(partition, facts);
-        match forebay_storage::open(&run.shard_dir(partition), &identity, &run.shard_options(), &run.sync) {
+        let (dir, identity) = (run.shard_dir(partition), run.identity(partition, facts));
+        let files = Directories { dir, identity, options: run.shard_options(), sync: &run.sync };
+        match shard_files::open(&files) {
             Ok(files) => {
-                preload(run, partition, &files.1);
+                files.readers().all().for_each(|reader| preload(run, partition, reader));
                 job.files = Some(Box::new(files));
             }
-            Err(error @ (OpenError::Locked { .. } | OpenError::Io { .. })) => {
-                return Err(Tried::Later(error.to_string()));
-            }
+            Err(error) if error.may_pass() => return Err(Tried::Later(error.to_string())),
             Err(error) => {
                 let reason = error.to_string();
-                if matches!(error, OpenError::PartitionsChanged { .. }) {
+                if matches!(error, FilesError::Engine(OpenError::PartitionsChanged { .. })) {
                     run.refuse(reason.clone());
                 }
                 return Err(Tried::Done(Opened::Refused { partition, reason }));
@@ -198,10 +200,14 @@ impl Opener {
                 Ok(bounds) => bounds,
                 Err(error) => return Tried::Later(error.to_string()),
             };
-            if let Some(reason) = lost(topic, job.partition, job.next_offset(number, topic), low, end) {
+            if let Some(reason) = lost(topic, job.partition, job.next_offset(number), low, end) {
                 return Tried::Done(Opened::Refused { partition: job.partition, reason });
             }
-            bounds.push(Bounds { low, end });
+            let told = match self.run.told(topic, job.partition) {
+                Ok(told) => told,
+                Err(error) => return Tried::Later(error.to_string()),
+            };
+            bounds.push(Bounds { low, end, told });
         }
         Tried::Done(Opened::Open { partition: job.partition, files: job.files.take(), bounds })
     }
@@ -226,13 +232,12 @@ fn preload(run: &LaneRun, partition: u32, reader: &ShardReader) {
 
 impl Job {
     /// The next offset wanted of a topic; absent if the topic is new to the shard, which then begins where its log does.
-    fn next_offset(&self, number: usize, topic: &str) -> Option<i64> {
+    fn next_offset(&self, number: usize) -> Option<i64> {
         if let Some(open_at) = &self.open_at {
             return Some(open_at[number]);
         }
-        let (writer, _) = self.files.as_deref()?;
-        let index = writer.topic(topic)?;
-        let last = writer.position(index).or(writer.knew(index).then_some(-1));
+        let files = self.files.as_deref()?;
+        let last = files.position(number).or(files.knew(number).then_some(-1));
         last.map(|last| last + 1)
     }
 }

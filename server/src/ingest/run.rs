@@ -13,8 +13,9 @@ use parking_lot::Mutex;
 
 use super::route::policies;
 use crate::clock::Clock;
-use crate::config::{IngestConfig, KafkaConfig, StorageConfig};
+use crate::config::{IngestConfig, KafkaConfig, StorageConfig, TriggersConfig};
 use crate::definitions::SharedDefinitions;
+use crate::kafka::group_config;
 use crate::kafka::topics::{DescribeError, TopicAdmin, TopicFacts};
 use crate::lane::{Lane, ShardHandle, ShardState, TopicProgress};
 
@@ -35,6 +36,12 @@ pub struct LaneRun {
     pub storage: StorageConfig,
     /// `[ingest]`
     pub ingest: IngestConfig,
+    /// `[triggers]`
+    pub triggers: TriggersConfig,
+    /// Whether the group's offsets say which edges are told.
+    pub telling: AtomicBool,
+    /// Answers questions about the group's offsets; made when there is the first.
+    group: OnceLock<TopicAdmin>,
     /// This server's name in its groups.
     pub instance: String,
     /// Syncs the lane's shards.
@@ -66,7 +73,8 @@ pub enum TopicsError {
 impl LaneRun {
     /// A lane about to start.
     pub fn new(inputs: LaneInputs) -> Self {
-        let LaneInputs { lane, definitions, clock, kafka, storage, ingest, instance, sync, admin } = inputs;
+        let LaneInputs { lane, definitions, clock, kafka, storage, ingest, triggers, instance, sync, admin } =
+            inputs;
         let disk = lane.definition.disk_bytes.map(|hard| DiskBudget::new(hard / 10 * 9, hard));
         LaneRun {
             disk,
@@ -76,6 +84,9 @@ impl LaneRun {
             kafka,
             storage,
             ingest,
+            triggers,
+            telling: AtomicBool::new(false),
+            group: OnceLock::new(),
             instance,
             sync,
             admin,
@@ -163,6 +174,22 @@ impl LaneRun {
         self.admin.bounds(topic, partition, ASK)
     }
 
+    /// The offset that the lane's group has of a partition, where that says which edges are told.
+    pub fn told(&self, topic: &str, partition: u32) -> Result<Option<i64>, DescribeError> {
+        if !self.telling.load(Ordering::Acquire) {
+            return Ok(None);
+        }
+        let group = match self.group.get() {
+            Some(group) => group,
+            None => {
+                let made = TopicAdmin::new(&group_config(&self.kafka, self.name()));
+                let made = made.map_err(|error| DescribeError::Unreachable(error.to_string()))?;
+                self.group.get_or_init(|| made)
+            }
+        };
+        group.committed(topic, partition, ASK)
+    }
+
     /// Where a shard's files are.
     pub fn shard_dir(&self, partition: u32) -> PathBuf {
         self.storage.dir.join(self.name()).join(partition.to_string())
@@ -201,7 +228,7 @@ impl LaneRun {
     /// A handle for a shard that has no reader.
     pub fn face(&self, partition: u32, state: ShardState) -> Arc<ShardHandle> {
         let topics = self.lane.definition.topics.iter();
-        let topics = topics.map(|topic| TopicProgress::new(topic.name.clone(), None)).collect();
+        let topics = topics.map(|topic| TopicProgress::new(topic.name.clone())).collect();
         Arc::new(ShardHandle::new(partition, None, topics, state))
     }
 }
@@ -214,6 +241,7 @@ pub struct LaneInputs {
     pub kafka: KafkaConfig,
     pub storage: StorageConfig,
     pub ingest: IngestConfig,
+    pub triggers: TriggersConfig,
     pub instance: String,
     pub sync: SyncGroup,
     pub admin: TopicAdmin,

@@ -6,13 +6,14 @@ use std::ffi::CString;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use forebay_storage::{
-    OpenError, Outcome, Put, ShardReader, ShardWriter, TopicIndex, ViewPolicy, WriteError,
-};
+use forebay_storage::{Kind, OpenError, Outcome, Put, TopicIndex, ViewPolicy, WriteError};
 
 use super::decode::{DataPoint, Known};
+use super::evaluate::Evaluations;
+use super::telling::Hold;
 use crate::definitions::View;
 use crate::lane::{Counters, Lane, ShardHandle, ShardState};
+use crate::shard_files::Writers;
 
 /// An open shard.
 pub struct Shard {
@@ -22,8 +23,12 @@ pub struct Shard {
     pub handle: Arc<ShardHandle>,
     /// The topics of the lane, in definition order.
     pub topics: Vec<Source>,
-    writer: ShardWriter,
-    reader: ShardReader,
+    pub(super) writer: Writers,
+    /// What triggers made of its data points.
+    pub(super) evaluations: Evaluations,
+    pub(super) hold: Option<Hold>,
+    /// Whether its records are asked for.
+    pub(super) is_consumed: bool,
     /// The views whose fields the writer finds while it encodes.
     bound: BTreeMap<u16, Arc<View>>,
     pending: Pending,
@@ -40,12 +45,14 @@ pub struct Source {
     pub name: Arc<str>,
     /// The same as librdkafka wants it.
     pub c_name: CString,
-    /// Its number in the shard's files.
-    pub index: TopicIndex,
     /// Readiness means to have come this far.
     pub ready_at: i64,
     /// The next offset committed to the group, as far as it is known.
     pub committed: i64,
+    /// Edges of records below this offset are told.
+    pub told_from: i64,
+    /// The next offset wanted: one below those the shard needs while edges are taken up again.
+    pub reread: i64,
 }
 
 /// What the frame being filled holds.
@@ -62,25 +69,31 @@ struct Pending {
 
 impl Shard {
     /// A shard just opened.
-    pub fn new(
-        handle: Arc<ShardHandle>,
-        topics: Vec<Source>,
-        writer: ShardWriter,
-        reader: ShardReader,
-    ) -> Shard {
+    pub fn new(handle: Arc<ShardHandle>, topics: Vec<Source>, writer: Writers) -> Shard {
         let pending = Pending { newest_timestamp_ms: vec![0; topics.len()], ..Pending::default() };
         let bound = BTreeMap::new();
-        Shard { partition: handle.partition, handle, topics, writer, reader, bound, pending, thin_bytes: 0 }
+        Shard {
+            partition: handle.partition,
+            handle,
+            topics,
+            writer,
+            evaluations: Evaluations::default(),
+            hold: None,
+            is_consumed: false,
+            bound,
+            pending,
+            thin_bytes: 0,
+        }
     }
 
     /// The next offset wanted of a topic, uncommitted ones included.
     pub fn next_offset(&self, topic: usize) -> i64 {
-        self.writer.position(self.topics[topic].index).map_or(0, |last| last + 1)
+        self.writer.position(topic).map_or(0, |last| last + 1)
     }
 
     /// The partition's clock when a record of this Kafka timestamp comes.
     pub fn ingest_time_ms(&self, topic: usize, timestamp_ms: i64) -> i64 {
-        self.writer.ingest_time_ms(self.topics[topic].index).max(timestamp_ms)
+        self.writer.ingest_time_ms(topic).max(timestamp_ms)
     }
 
     /// Encodes a payload that may be about to be put, and says what that found out about it.
@@ -100,18 +113,24 @@ impl Shard {
         offset: i64,
         now_ms: i64,
         point: &DataPoint<'_>,
-    ) -> Result<(), WriteError> {
-        let outcome = self.writer.put(&Put {
+    ) -> Result<Outcome, WriteError> {
+        if self.is_taken(point, now_ms)? {
+            self.skip(topic, offset, now_ms)?;
+            self.pending.duplicate += 1;
+            return Ok(Outcome::Duplicate);
+        }
+        let put = Put {
             view: point.view,
             entity: point.entity,
             kind: point.kind,
             event_time_ms: point.event_time_ms,
             ingest_time_ms: now_ms,
             expiry_ms: point.expiry_ms,
-            topic: self.topics[topic].index,
+            topic: TopicIndex(topic as u16),
             offset,
             payload: point.payload,
-        })?;
+        };
+        let outcome = self.writer.put(topic, &put)?;
         match outcome {
             Outcome::Current => self.pending.applied += 1,
             Outcome::Late => self.pending.late += 1,
@@ -119,7 +138,17 @@ impl Shard {
             Outcome::Replayed => {}
         }
         self.stepped(topic, now_ms);
-        Ok(())
+        Ok(outcome)
+    }
+
+    /// Whether a value comes to a key that has its value, or its tombstone, for good. What is stored and the partition's
+    /// clock decide, so that a replay decides the same.
+    fn is_taken(&self, point: &DataPoint<'_>, now_ms: i64) -> Result<bool, WriteError> {
+        if !point.write_once || point.kind == Kind::Tombstone {
+            return Ok(false);
+        }
+        let current = self.writer.current(point.entity, point.view)?;
+        Ok(current.is_some_and(|current| current.expiry_ms > now_ms))
     }
 
     /// Passes a record that came too late.
@@ -138,6 +167,7 @@ impl Shard {
 
     /// Notes that the log holds nothing for us below `end` that was not given: transaction markers, compacted records.
     pub fn pass_to(&mut self, topic: usize, end: i64) -> Result<(), WriteError> {
+        self.passed(topic, end);
         if end > self.next_offset(topic) {
             let now_ms = self.ingest_time_ms(topic, 0);
             self.skip(topic, end - 1, now_ms)?;
@@ -146,7 +176,7 @@ impl Shard {
     }
 
     fn skip(&mut self, topic: usize, offset: i64, now_ms: i64) -> Result<(), WriteError> {
-        self.writer.skip(self.topics[topic].index, offset, now_ms)?;
+        self.writer.skip(topic, offset, now_ms);
         self.stepped(topic, now_ms);
         Ok(())
     }
@@ -173,6 +203,7 @@ impl Shard {
         }
         let bytes = self.writer.pending_bytes();
         self.writer.commit()?;
+        self.evaluations.committed();
         self.thin_bytes += bytes;
         Ok(Some(self.committed(counters)))
     }
@@ -216,13 +247,14 @@ impl Shard {
         }
     }
 
-    fn applied(&self, topic: usize) -> i64 {
-        self.reader.applied(self.topics[topic].index).map_or(-1, |last| last.0)
+    /// The last offset of a topic that is committed, -1 if none.
+    pub fn applied(&self, topic: usize) -> i64 {
+        self.handle.applied_offset(topic)
     }
 
     /// The next offset of a topic that may be committed to the group: everything before it survives a power loss.
     pub fn durable_next(&self, topic: usize) -> i64 {
-        self.reader.durable(self.topics[topic].index).map_or(0, |last| last.0 + 1)
+        self.handle.durable_offset(topic) + 1
     }
 
     /// Does a little to remove files that no read can notice any more; true if more is to be done. Commits the frame
@@ -259,7 +291,7 @@ impl Shard {
 
     /// Why the shard stopped, if its disk failed it.
     pub fn poisoned(&self) -> Option<String> {
-        self.reader.poisoned()
+        self.writer.readers().poisoned()
     }
 
     /// Syncs what is committed.
@@ -292,3 +324,7 @@ impl Shard {
         (0..self.topics.len()).map(|topic| self.next_offset(topic)).collect()
     }
 }
+
+#[cfg(test)]
+#[path = "write_once_tests.rs"]
+mod write_once_tests;

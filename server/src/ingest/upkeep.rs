@@ -23,7 +23,7 @@ pub struct Upkeep {
     looked: Instant,
     offsets_said: Instant,
     expired: Instant,
-    offsets_under_way: bool,
+    pub(super) offsets_under_way: bool,
     /// Payload bytes since the counters had them.
     pub(super) bytes: u64,
     /// Whether the group lets this thread consume.
@@ -74,6 +74,7 @@ impl LaneThread {
         self.upkeep.looked = now;
         self.look_at_ends();
         self.halt_poisoned();
+        self.keep_telling();
         if now.duration_since(self.upkeep.offsets_said) >= COMMIT_EVERY {
             self.upkeep.offsets_said = now;
             self.commit_offsets(false);
@@ -163,7 +164,9 @@ impl LaneThread {
 
     /// Says to the group what is durable and was not said yet. Not while an answer is awaited, unless it is `urgent`.
     pub(super) fn commit_offsets(&mut self, urgent: bool) {
-        if !self.upkeep.is_assigned || (self.upkeep.offsets_under_way && !urgent) {
+        // Where edges are told, offsets are committed with them.
+        let told_elsewhere = self.teller.is_some();
+        if told_elsewhere || !self.upkeep.is_assigned || (self.upkeep.offsets_under_way && !urgent) {
             return;
         }
         let mut places = Vec::new();

@@ -6,7 +6,7 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::Consumer as _;
+use rdkafka::consumer::{Consumer as _, ConsumerGroupMetadata};
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
@@ -119,6 +119,11 @@ impl Member {
     /// Consumes nothing.
     pub fn unassign(&self) -> KafkaResult<()> {
         self.consumer().unassign()
+    }
+
+    /// Its membership, for offsets that a transaction commits in its name; none if it is in no group.
+    pub fn group_metadata(&self) -> Option<ConsumerGroupMetadata> {
+        self.consumer().group_metadata()
     }
 
     /// Whether its partitions were taken without it being asked: its session ended.

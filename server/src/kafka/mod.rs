@@ -80,6 +80,24 @@ pub fn consumer_config(kafka: &KafkaConfig) -> ClientConfig {
     config
 }
 
+/// Settings of a client that asks for the offsets of a lane's consumer group and is no member of it.
+pub fn group_config(kafka: &KafkaConfig, lane: &str) -> ClientConfig {
+    let mut config = consumer_config(kafka);
+    config.set("group.id", format!("{}.{lane}", kafka.group));
+    config
+}
+
+/// Settings of the producer that tells the edges of one member of a lane's consumer group. A transaction left behind by
+/// a crash holds readers of edges up until it times out, or until the next producer of the same name begins.
+pub fn transactional_config(kafka: &KafkaConfig, lane: &str, instance: &str, thread: usize) -> ClientConfig {
+    let mut config = producer_config(kafka);
+    // As Java's clients do, so that whoever joins edges with values finds them on the same partitions.
+    config.set("partitioner", "murmur2_random").set("linger.ms", "0");
+    config.set("transaction.timeout.ms", "10000").set("message.timeout.ms", "8000");
+    config.set("transactional.id", format!("{}.{lane}.{instance}.{thread}", kafka.group));
+    config
+}
+
 /// Settings of one member of a lane's consumer group.
 pub fn member_config(kafka: &KafkaConfig, lane: &str, instance: &str, thread: usize) -> ClientConfig {
     let mut config = consumer_config(kafka);

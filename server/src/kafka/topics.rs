@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
-use rdkafka::ClientConfig;
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::KafkaResult;
 use rdkafka::types::RDKafkaRespErr;
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 use super::{ClientLog, Consumer, ffi};
 
@@ -63,6 +63,32 @@ impl TopicAdmin {
     fn any_broker(&self, topic: &str, timeout: Duration) -> Option<i32> {
         let metadata = self.consumer.fetch_metadata(Some(topic), timeout).ok()?;
         metadata.brokers().first().map(|broker| broker.id())
+    }
+
+    /// The offset that the client's group has of a partition, none if it has none. An offset whose transaction is not
+    /// decided is waited for.
+    pub fn committed(
+        &self,
+        topic: &str,
+        partition: u32,
+        timeout: Duration,
+    ) -> Result<Option<i64>, DescribeError> {
+        while self.consumer.poll(Duration::ZERO).is_some() {}
+        let mut wanted = TopicPartitionList::new();
+        wanted.add_partition(topic, partition as i32);
+        let unreachable = |error: &dyn std::fmt::Display| {
+            DescribeError::Unreachable(format!(
+                "Kafka does not give the group's offset of {topic}/{partition}: {error}"
+            ))
+        };
+        let found = self.consumer.committed_offsets(wanted, timeout).map_err(|error| unreachable(&error))?;
+        let found = found.elements();
+        let Some(element) = found.first() else { return Ok(None) };
+        element.error().map_err(|error| unreachable(&error))?;
+        match element.offset() {
+            Offset::Offset(next) => Ok(Some(next)),
+            _ => Ok(None),
+        }
     }
 
     /// First offset of a partition's log and the offset its next record will have (of committed ones).

@@ -12,6 +12,7 @@ mod cold;
 mod columns;
 mod deadline;
 mod delete;
+mod diagnoses;
 mod errors;
 mod health;
 mod history;

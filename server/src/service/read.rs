@@ -10,7 +10,7 @@ use bytes::Bytes;
 use forebay_proto::v1::{
     Format, GetFeaturesRequest, GetFeaturesResponse, OffsetVector, ShardUnavailable, TopicOffsets,
 };
-use forebay_storage::{Pinned, ReadError, ShardReader, Version};
+use forebay_storage::{Pinned, ReadError, Version};
 use futures::future::join_all;
 use tonic::Status;
 
@@ -22,6 +22,7 @@ use super::request::{self, Moment, Wanted};
 use super::route::{self, Group, Part};
 use super::wait::{Gate, Terms};
 use crate::lane::{Lane, ShardHandle};
+use crate::shard_files::{Readers, Share};
 
 /// A checked and routed request.
 pub(super) struct Read {
@@ -30,6 +31,8 @@ pub(super) struct Read {
     format: Format,
     moment: Moment,
     include_expired: bool,
+    /// The moment at which it is judged what has expired, if that is not now.
+    judged_at_ms: Option<i64>,
     terms: Terms,
     parts: Vec<Part>,
 }
@@ -59,7 +62,18 @@ impl Read {
         let terms = Terms::new(context, request.wait_for.as_ref(), request.max_staleness_ms)?;
         let parts = route::parts(context, &definitions, &wanted, &request.entities);
         let (entities, include_expired) = (request.entities, request.include_expired);
-        Ok(Read { entities, wanted, format, moment, include_expired, terms, parts })
+        let judged_at_ms = None;
+        Ok(Read { entities, wanted, format, moment, include_expired, judged_at_ms, terms, parts })
+    }
+
+    /// Has it judged what has expired as of a moment, ms since the epoch.
+    pub(super) fn judged_at(self, moment_ms: i64) -> Read {
+        Read { judged_at_ms: Some(moment_ms), ..self }
+    }
+
+    /// What it reads, in the order of its answer.
+    pub(super) fn wanted(&self) -> &[Wanted] {
+        &self.wanted
     }
 
     /// Looks once at every shard; false: at least one has to be waited for.
@@ -114,9 +128,10 @@ impl Read {
             unavailable: Vec::new(),
         };
         let now_ms = context.clock.now_ms();
+        let at_ms = self.judged_at_ms.unwrap_or(now_ms);
         for part in &self.parts {
-            let judge =
-                Judge { now_ms, lateness_ms: part.lateness_ms, include_expired: self.include_expired };
+            let (lateness_ms, include_expired) = (part.lateness_ms, self.include_expired);
+            let judge = Judge { now_ms, at_ms, lateness_ms, include_expired };
             for group in &part.groups {
                 self.answer_group(part, group, reach, &judge, &mut answer)?;
             }
@@ -135,7 +150,8 @@ impl Read {
         match &group.gate {
             Gate::Open(shard) => {
                 note_applied(&mut answer.read_at, shard);
-                self.read_shard(part, group, reach.pin(reader_of(shard)), judge, answer)
+                let shares = reader_of(shard).share(&part.view_ids, &part.columns);
+                shares.iter().try_for_each(|share| self.read_share(share, group, reach, judge, answer))
             }
             Gate::Closed(reason) => {
                 answer.set_unavailable(part, group, reason);
@@ -148,29 +164,30 @@ impl Read {
         }
     }
 
-    fn read_shard(
+    fn read_share(
         &self,
-        part: &Part,
+        share: &Share<'_>,
         group: &Group,
-        pin: Pinned<'_>,
+        reach: Reach,
         judge: &Judge,
         answer: &mut Answer,
     ) -> Result<(), Unread> {
+        let pin = reach.pin(share.reader);
         let origin = Origin { topics: pin.topics(), partition: group.partition };
         for row in &group.rows {
             let row = *row as usize;
-            self.read_entity(&pin, part, row, |column, version| {
+            self.read_entity(&pin, share, row, |column, version| {
                 answer.columns[column].set(row, version, origin, judge, &mut answer.budget)
             })?;
         }
         Ok(pin.check()?)
     }
 
-    /// Gives the version of each view of a lane that one entity has; stops at the first failure.
+    /// Gives the version of each view of a share that one entity has; stops at the first failure.
     fn read_entity<'g>(
         &self,
         pin: &'g Pinned<'_>,
-        part: &Part,
+        share: &Share<'_>,
         row: usize,
         mut each: impl FnMut(usize, &Version<'g>) -> Result<(), Status>,
     ) -> Result<(), Unread> {
@@ -180,16 +197,16 @@ impl Read {
                 return;
             }
             outcome = match found {
-                Ok(Some(version)) => each(part.columns[i], &version).map_err(Unread::from),
+                Ok(Some(version)) => each(share.columns[i], &version).map_err(Unread::from),
                 Ok(None) => Ok(()),
                 Err(error) => Err(error.into()),
             };
         };
         let entity = &self.entities[row];
         match self.moment {
-            Moment::Latest => pin.latest_many(entity, &part.view_ids, &mut take),
+            Moment::Latest => pin.latest_many(entity, &share.views, &mut take),
             Moment::AsOf { event_time_ms, known_at_ms } => {
-                for (i, view) in part.view_ids.iter().enumerate() {
+                for (i, view) in share.views.iter().enumerate() {
                     take(i, pin.as_of(entity, *view, event_time_ms, known_at_ms));
                 }
             }
@@ -199,7 +216,7 @@ impl Read {
 }
 
 /// The reader of a shard whose gate is open.
-pub(super) fn reader_of(shard: &ShardHandle) -> &ShardReader {
+pub(super) fn reader_of(shard: &ShardHandle) -> &Readers {
     shard.reader.as_ref().expect("an open gate is a shard with a reader")
 }
 

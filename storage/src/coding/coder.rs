@@ -121,6 +121,13 @@ impl Coder {
         Some(())
     }
 
+    /// What was found out about the payload encoded last, if it was of this view and fits.
+    pub fn fitted<'p>(&self, view: u16, payload: &'p [u8]) -> Option<Fit<'_, 'p>> {
+        let fits = self.last.is_some_and(|last| last.view == view && last.encoded.valid);
+        let bound = self.views.get(&view).is_some_and(|view| view.binding.is_some());
+        (fits && bound).then_some(Fit { payload, ranges: Some(&self.ranges) })
+    }
+
     /// Makes sure that `stored` is of this payload. Costs no second encoding if it was the last one encoded.
     pub fn ready(&mut self, codecs: &Codecs, view: u16, payload: &[u8]) {
         let is_last = self.last.is_some_and(|last| last.view == view) && self.encoder.is_of(payload);

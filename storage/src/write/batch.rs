@@ -194,6 +194,11 @@ impl Batch {
         }
     }
 
+    /// Header of the record added last.
+    pub fn last(&self) -> Option<RecordHeader> {
+        self.records.last().map(|written| self.header(Location::pending(written.at as usize)))
+    }
+
     /// Header of a record of this batch.
     pub fn header(&self, at: Location) -> RecordHeader {
         RecordHeader::decode(&self.buffer[at.byte() as usize..])

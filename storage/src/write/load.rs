@@ -2,7 +2,41 @@
 
 use super::*;
 
+impl CurrentVersion {
+    fn of(header: &RecordHeader) -> CurrentVersion {
+        let (event_time_ms, expiry_ms) = (header.event_time_ms, header.expiry_ms);
+        CurrentVersion { kind: header.kind(), event_time_ms, expiry_ms }
+    }
+}
+
 impl ShardWriter {
+    /// The current version of a key, the batch included; none if it has nothing, or nothing that is still stored. Waits
+    /// for the disk if it must look at a record that is not in memory.
+    ///
+    /// # Errors
+    /// `Collision` if the index cannot tell the entity from another; `Damaged` if what the key has cannot be read, which
+    /// stops the shard.
+    pub fn current(&self, entity: &[u8], view: u16) -> Result<Option<CurrentVersion>, WriteError> {
+        self.shard.check()?;
+        self.find_current(entity, view).inspect_err(|error| self.stop_if_damaged(error))
+    }
+
+    fn find_current(&self, entity: &[u8], view: u16) -> Result<Option<CurrentVersion>, WriteError> {
+        let entity_hash = self.shard.entity_hash(entity);
+        let key = Key::new(entity_hash);
+        if let Some(known) = self.batch.find(key, entity, view) {
+            return Ok(self.batch.keys[known].head.map(|head| CurrentVersion::of(&head.header)));
+        }
+        let guard = &crossbeam_epoch::pin();
+        let slot = self.shard.index.slot(key, view, guard);
+        let reach = self.reach(guard);
+        let Some(newest) = reach.record_of(slot)? else { return Ok(None) };
+        if newest.entity != entity {
+            return Err(WriteError::Collision { entity: entity.into(), stored: newest.entity.into() });
+        }
+        Ok(Chain::from(reach, newest)?.map(|chain| CurrentVersion::of(&chain.current.header)))
+    }
+
     /// What the index and the log have of a key. A data point of a `Latest` view that is surely newer than what is there
     /// takes its place without a look at it.
     pub(super) fn load(

@@ -2,6 +2,7 @@
 //! only then lets readers see it. Called by one ingest thread; never waits for a sync unless asked to.
 
 mod batch;
+mod beside;
 mod commit;
 mod load;
 
@@ -26,7 +27,9 @@ use crate::residency::{ColdPages, Reach};
 use crate::shard::{Last, Shard};
 use crate::sync::SyncGroup;
 use crate::thin::Thinning;
-use crate::types::{ExpireReport, Keep, Kind, Options, Outcome, Put, ThinReport, TopicIndex, ViewPolicy};
+use crate::types::{
+    CurrentVersion, ExpireReport, Keep, Kind, Options, Outcome, Put, ThinReport, TopicIndex, ViewPolicy,
+};
 use batch::{Batch, Head, KeyState};
 pub(crate) use commit::Active;
 
@@ -172,11 +175,7 @@ impl ShardWriter {
         if put.offset <= self.topic_position(put.topic)?.offset && !planted::replays() {
             return Ok(Outcome::Replayed);
         }
-        let outcome = self.apply(put).inspect_err(|error| {
-            if let WriteError::Damaged(error) = error {
-                self.shard.poison.set(format!("what a key has cannot be read: {error}"));
-            }
-        })?;
+        let outcome = self.apply(put).inspect_err(|error| self.stop_if_damaged(error))?;
         self.advance(put.topic, put.offset, put.ingest_time_ms);
         Ok(outcome)
     }
@@ -295,6 +294,12 @@ impl ShardWriter {
         position.offset = offset;
         position.ingest_time_ms = position.ingest_time_ms.max(ingest_time_ms);
         self.batch.advanced = true;
+    }
+
+    fn stop_if_damaged(&self, error: &WriteError) {
+        if let WriteError::Damaged(error) = error {
+            self.shard.poison.set(format!("what a key has cannot be read: {error}"));
+        }
     }
 
     /// Adds a new data point to the batch.

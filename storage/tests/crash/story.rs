@@ -120,7 +120,15 @@ impl Story {
     pub fn identity(&self) -> ShardIdentity {
         let policy = |(id, keep, days): (u16, Keep, i64)| {
             let keep = if self.thinned() { Keep::Latest } else { keep };
-            (id, ViewPolicy { description: format!("view {id}"), retention_ms: days * DAY_MS, keep })
+            (
+                id,
+                ViewPolicy {
+                    description: format!("view {id}"),
+                    retention_ms: days * DAY_MS,
+                    keep,
+                    beside: None,
+                },
+            )
         };
         ShardIdentity { views: VIEWS.into_iter().map(policy).collect(), ..store::identity() }
     }

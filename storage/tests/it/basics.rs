@@ -1,10 +1,12 @@
 //! What one data point, a few of them, and one commit do.
 
-use forebay_storage::{HistoryRange, OpenError, Outcome, ShardReader, TopicIndex, ViewPolicy, WriteError};
+use forebay_storage::{
+    HistoryRange, Kind, OpenError, Outcome, ShardReader, TopicIndex, ViewPolicy, WriteError,
+};
 
 use crate::model::Model;
 use crate::store::{
-    Point, applied, durable, expire, history, latest, open_at, options, point, segments, write,
+    Point, VIEWS, applied, durable, expire, history, latest, open_at, options, point, segments, write,
 };
 
 #[test]
@@ -85,6 +87,32 @@ fn the_order_of_versions_decides_and_says_what_each_put_was() {
     assert_eq!(current, point(b"e", 100, 4).tombstone());
     let all = history(&reader, b"e", 1, &HistoryRange::default()).expect("whole");
     assert_eq!(all.iter().map(|version| version.offset).collect::<Vec<_>>(), [4, 5, 3, 1, 0, 9, 2]);
+}
+
+#[test]
+fn a_writer_sees_the_current_version_before_and_after_its_commit() {
+    let dir = crate::store::temporary();
+    let (mut writer, _reader) = open_at(dir.path());
+    let seen = |writer: &forebay_storage::ShardWriter, view| {
+        let found = writer.current(b"e", view).expect("whole");
+        found.map(|version| (version.kind == Kind::Value, version.event_time_ms, version.expiry_ms))
+    };
+    for view in VIEWS {
+        let of = |event_ms, offset| Point { view, ..point(b"e", event_ms, offset) };
+        let offset = writer.position(TopicIndex(0)).map_or(0, |last| last + 1);
+        assert_eq!(seen(&writer, view), None);
+        writer.put(&of(100, offset).put()).expect("a put");
+        assert_eq!(seen(&writer, view), Some((true, 100, 1_000_100)), "in the batch");
+        writer.put(&of(99, offset + 1).put()).expect("a late put");
+        assert_eq!(seen(&writer, view), Some((true, 100, 1_000_100)), "a late one is not current");
+        writer.commit().expect("a commit");
+        assert_eq!(seen(&writer, view), Some((true, 100, 1_000_100)), "committed");
+        writer.put(&of(40_000_000, offset + 2).tombstone().put()).expect("a put that need not look");
+        assert_eq!(seen(&writer, view), Some((false, 40_000_000, 41_000_000)), "over a committed one");
+        writer.commit().expect("a commit");
+        assert_eq!(seen(&writer, view), Some((false, 40_000_000, 41_000_000)));
+    }
+    assert_eq!(writer.current(b"other", 1).expect("whole"), None);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod bad_files;
 mod basics;
+mod beside;
 mod budget;
 mod checkpoint;
 mod coding;

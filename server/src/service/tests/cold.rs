@@ -23,7 +23,11 @@ fn filled() -> (Bed, Vec<String>) {
 
 /// Lets nothing of any shard be in memory.
 fn cool(bed: &Bed) {
-    bed.main().shards().iter().for_each(|shard| shard.reader.as_ref().expect("open").set_resident_bytes(0));
+    let shards = bed.main().shards();
+    shards
+        .iter()
+        .flat_map(|shard| shard.reader.as_ref().expect("open").all())
+        .for_each(|reader| reader.set_resident_bytes(0));
 }
 
 fn all(entities: &[String]) -> GetFeaturesRequest {
@@ -69,7 +73,7 @@ async fn a_request_of_a_stream_that_waits_for_the_disk_holds_no_other_up() {
         (0..).map(|n| format!("fresh {n}")).find(|fresh| Bed::partition(fresh) != Bed::partition(entity));
     let fresh = fresh.expect("some");
     let mut bed = bed;
-    bed.shard(&fresh).reader.as_ref().expect("open").set_resident_bytes(u64::MAX);
+    bed.shard(&fresh).reader.as_ref().expect("open").of(1).set_resident_bytes(u64::MAX);
     bed.put(&fresh, NOW, r#"{"i":1}"#);
     let all_threads = bed.context.cold.all_at_once();
     let (asked, received) = futures::channel::mpsc::unbounded();
@@ -105,6 +109,6 @@ fn a_read_in_memory_does_not_wait() {
     let (bed, entities) = filled();
     cool(&bed);
     let shard = bed.shard(&entities[0]);
-    let pin = Reach::Memory.pin(shard.reader.as_ref().expect("open"));
+    let pin = Reach::Memory.pin(shard.reader.as_ref().expect("open").of(1));
     assert!(matches!(pin.latest(entities[0].as_bytes(), 1), Err(forebay_storage::ReadError::Cold)));
 }

@@ -32,6 +32,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::definitions::InForce;
 use crate::lane::{Lane, ShardHandle, ShardState, TopicProgress};
+use crate::shard_files::{Layout, Readers};
 
 /// The time it is, ms.
 pub(super) const NOW: i64 = 1_750_000_000_000;
@@ -230,7 +231,9 @@ fn fill(lane: &Lane, dir: &std::path::Path) -> Vec<ShardWriter> {
         let options = Options { segment_bytes: 1 << 20, ..Options::default() };
         let (writer, reader) =
             open(&dir.join(partition.to_string()), &identity, &options, &sync).expect("opens");
-        let topics = ["points", "shared"].map(|name| TopicProgress::new(name.into(), reader.topic(name)));
+        let names = ["points", "shared"];
+        let reader = Readers::new(vec![reader], &names, Layout::undivided(&identity.views));
+        let topics = names.map(|name| TopicProgress::new(name.into()));
         let shard = ShardHandle::new(partition, Some(reader), topics.into(), ShardState::Ready);
         lane.publish(Arc::new(shard));
         writers.push(writer);
