@@ -29,3 +29,4 @@ mod registry;
 mod reload;
 mod shared;
 mod time;
+mod triggers;

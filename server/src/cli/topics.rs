@@ -1,6 +1,7 @@
 //! `forebay topics`: creates the Kafka topics the definitions and the configuration name: feature topics, dead-letter
-//! topics, the registry.
+//! topics, the registry, edges.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -108,12 +109,12 @@ fn wanted(config: &Config, definitions: &Definitions, partitions: i32) -> Vec<Wa
         let sources =
             sources.map(|topic| Wanted { name: topic.name.clone(), partitions, settings: kept.clone() });
         let dead = Wanted { name: lane.dead_letter_topic.clone(), partitions: 1, settings: vec![large()] };
-        for topic in sources.chain([dead]) {
-            if wanted.iter().all(|other| other.name != topic.name) {
-                wanted.push(topic);
-            }
-        }
+        wanted.extend(sources.chain([dead]));
     }
+    let edges = definitions.triggers.iter().map(|trigger| trigger.edges_topic.clone());
+    wanted.extend(edges.map(|name| Wanted { name, partitions, settings: Vec::new() }));
+    let mut named = HashSet::new();
+    wanted.retain(|topic| named.insert(topic.name.clone()));
     wanted
 }
 
