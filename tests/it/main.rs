@@ -12,6 +12,7 @@ mod client;
 mod crash;
 mod diagnoses;
 mod diagnoses_cli;
+mod diagnoses_group;
 mod diagnoses_kept;
 mod diagnoses_moment;
 mod dlq;
