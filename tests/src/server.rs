@@ -134,7 +134,10 @@ fn start(config: ServerConfig) -> Result<Server, (i32, String)> {
     Ok(Server { grpc: address("grpc"), http: address("http"), config, child: Some(child), log })
 }
 
-fn collect(mut from: impl Read + Send + 'static, into: Arc<Mutex<String>>) -> std::thread::JoinHandle<()> {
+pub(crate) fn collect(
+    mut from: impl Read + Send + 'static,
+    into: Arc<Mutex<String>>,
+) -> std::thread::JoinHandle<()> {
     std::thread::spawn(move || {
         let mut buffer = [0; 16 << 10];
         while let Ok(read @ 1..) = from.read(&mut buffer) {
@@ -252,7 +255,7 @@ impl Server {
     }
 }
 
-fn tail(log: &str) -> &str {
+pub(crate) fn tail(log: &str) -> &str {
     let from = log.char_indices().rev().nth(3000).map_or(0, |(at, _)| at);
     &log[from..]
 }
@@ -273,7 +276,7 @@ impl Drop for Server {
     }
 }
 
-async fn http_get(address: &str, path: &str) -> anyhow::Result<(u16, String)> {
+pub(crate) async fn http_get(address: &str, path: &str) -> anyhow::Result<(u16, String)> {
     let (address, path) = (address.to_owned(), path.to_owned());
     let get = move || -> anyhow::Result<(u16, String)> {
         let mut socket = TcpStream::connect(address)?;

@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use forebay_proto::inference::grpc_inference_service_client::GrpcInferenceServiceClient;
+use forebay_proto::inference::model_infer_request::{InferInputTensor, InferRequestedOutputTensor};
 use forebay_proto::inference::{ModelInferRequest, ModelInferResponse, ModelMetadataRequest};
 use forebay_proto::v1::{PredictionStatus, Snapshot};
 use parking_lot::Mutex;
@@ -17,6 +18,7 @@ use super::pace::{Backoff, Pace};
 use super::tensors::tensors;
 use crate::clock::Clock;
 use crate::definitions::Model;
+use crate::definitions::model::Output;
 
 /// How long a server that does not fit is not asked again what it is.
 const RECHECK_AFTER: Duration = Duration::from_secs(5);
@@ -145,12 +147,13 @@ impl Asked {
         }
     }
 
-    fn request(
-        &self,
-        diagnosis_id: &str,
-        inputs: Vec<forebay_proto::inference::model_infer_request::InferInputTensor>,
-    ) -> ModelInferRequest {
+    fn request(&self, diagnosis_id: &str, inputs: Vec<InferInputTensor>) -> ModelInferRequest {
+        let tensor = |output: &Output| InferRequestedOutputTensor {
+            name: output.tensor.clone(),
+            ..InferRequestedOutputTensor::default()
+        };
         ModelInferRequest {
+            outputs: self.definition.outputs.iter().map(tensor).collect(),
             model_name: self.definition.model_name.clone(),
             model_version: self.definition.model_version.clone(),
             id: diagnosis_id.to_owned(),

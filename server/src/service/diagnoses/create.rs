@@ -22,7 +22,7 @@ use crate::diagnosis::entry::OfEntity;
 use crate::diagnosis::{snapshot, value};
 
 /// Answers when the snapshot is readable.
-pub(super) async fn create(
+pub(in crate::service) async fn create(
     context: &Arc<Context>,
     request: CreateSnapshotRequest,
     deadline: Deadline,

@@ -147,9 +147,16 @@ impl Walk {
 }
 
 /// The versions of a model that are asked for.
-fn models(_: &Home, asked: &str) -> Result<Vec<String>, Status> {
-    match asked.split_once('@') {
-        Some((name, version)) if !name.is_empty() && !version.is_empty() => Ok(vec![asked.to_owned()]),
-        _ => Err(invalid(format!("model: {asked:?} names no version; ask for one, as \"{asked}@1\""))),
+fn models(home: &Home, asked: &str) -> Result<Vec<String>, Status> {
+    if asked.contains('@') {
+        return Ok(vec![asked.to_owned()]);
+    }
+    let of_name = home.definitions.models.iter().filter(|model| model.name == asked);
+    let models: Vec<String> = of_name.map(|model| model.title()).collect();
+    match models.is_empty() {
+        true => {
+            Err(invalid(format!("model: no version of {asked:?} is defined; name one, as \"{asked}@1\"")))
+        }
+        false => Ok(models),
     }
 }

@@ -12,7 +12,7 @@ use super::{check_id, not_found};
 use crate::definitions::diagnoses::SNAPSHOTS;
 
 /// The snapshot.
-pub(super) async fn snapshot(
+pub(in crate::service) async fn snapshot(
     context: &Arc<Context>,
     request: GetSnapshotRequest,
     deadline: Deadline,
@@ -26,7 +26,7 @@ pub(super) async fn snapshot(
 }
 
 /// Snapshot, prediction and newest outcome.
-pub(super) async fn diagnosis(
+pub(in crate::service) async fn diagnosis(
     context: &Arc<Context>,
     request: GetDiagnosisRequest,
     deadline: Deadline,

@@ -26,7 +26,7 @@ const DEFAULT_LIMIT: usize = 100;
 const MAX_LIMIT: usize = 1_000;
 
 /// Answers one page.
-pub(super) async fn list(
+pub(in crate::service) async fn list(
     context: &Arc<Context>,
     request: ListDiagnosesRequest,
     deadline: Deadline,

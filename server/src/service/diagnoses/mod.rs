@@ -6,13 +6,13 @@
 //!  predict, outcome ─► document ─► Kafka ─► ...          get, list, evaluate ─► home        erase ─► tombstones ─► Kafka
 //! ```
 
-mod create;
+pub(super) mod create;
 mod erase;
 mod evaluate;
-mod get;
+pub(super) mod get;
 mod home;
 mod index;
-mod list;
+pub(super) mod list;
 mod outcome;
 mod predict;
 mod write;
