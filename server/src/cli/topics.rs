@@ -114,7 +114,24 @@ fn wanted(config: &Config, definitions: &Definitions, partitions: i32) -> Vec<Wa
             }
         }
     }
+    for topic in executor(config, definitions, partitions) {
+        if wanted.iter().all(|other| other.name != topic.name) {
+            wanted.push(topic);
+        }
+    }
     wanted
+}
+
+/// Where triggers tell edges; and if there are models, where diagnoses are asked for.
+fn executor(config: &Config, definitions: &Definitions, partitions: i32) -> Vec<Wanted> {
+    let plain = |name: &str| Wanted { name: name.to_owned(), partitions, settings: Vec::new() };
+    let mut topics: Vec<_> = definitions.triggers.iter().map(|trigger| plain(&trigger.edges_topic)).collect();
+    if !definitions.models.is_empty() {
+        let name = config.execute.dead_letter_topic.clone();
+        topics.push(plain(&config.execute.requests_topic));
+        topics.push(Wanted { name, partitions: 1, settings: vec![large()] });
+    }
+    topics
 }
 
 fn print(outcomes: &[(String, &str)], as_json: bool) -> anyhow::Result<()> {
