@@ -243,7 +243,7 @@ impl Inner {
     }
 
     /// The servers that have an entity's shard of a view, as far as is known.
-    fn owners(&self, view: &str, entity: &[u8]) -> Vec<usize> {
+    pub(crate) fn owners(&self, view: &str, entity: &[u8]) -> Vec<usize> {
         let topology = self.topology();
         let Some(lane) = topology.lane_of_view(view) else { return Vec::new() };
         let lane = topology.lane(lane);

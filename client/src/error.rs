@@ -13,6 +13,18 @@ pub enum Error {
         /// What is wrong.
         message: String,
     },
+    /// There is no such thing, or not any more.
+    #[error("{message}")]
+    NotFound {
+        /// What there is not.
+        message: String,
+    },
+    /// It is there already, and is something else than was asked for.
+    #[error("{message}")]
+    AlreadyExists {
+        /// How it differs.
+        message: String,
+    },
     /// The server is in no state to do it (a reload that would break data, a read-only server); a person must act.
     #[error("{message}")]
     Refused {
@@ -104,8 +116,10 @@ impl Error {
     /// What a gRPC code and message of this server mean.
     pub(crate) fn from_code(server: String, code: Code, message: String) -> Self {
         match code {
-            Code::InvalidArgument | Code::NotFound => Error::Invalid { message },
-            Code::FailedPrecondition | Code::AlreadyExists => Error::Refused { message },
+            Code::InvalidArgument => Error::Invalid { message },
+            Code::NotFound => Error::NotFound { message },
+            Code::AlreadyExists => Error::AlreadyExists { message },
+            Code::FailedPrecondition => Error::Refused { message },
             Code::Unauthenticated | Code::PermissionDenied => Error::Denied { message },
             Code::Unavailable => Error::Unavailable { server, message },
             Code::DeadlineExceeded => Error::DeadlineExceeded { message },

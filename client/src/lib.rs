@@ -39,6 +39,7 @@
 
 mod client;
 mod config;
+mod diagnoses;
 mod error;
 mod merge;
 pub mod partition;
@@ -54,6 +55,7 @@ mod writes;
 
 pub use client::{Client, ServerStatus};
 pub use config::{ClientConfig, RetryPolicy, TlsOptions};
+pub use diagnoses::Evaluation;
 pub use error::Error;
 pub use forebay_proto::v1;
 pub use forebay_proto::v1::{DataPoint, Format, OffsetVector, Position, Status};

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 
 use crate::v1::admin_client::AdminClient;
+use crate::v1::diagnoses_client::DiagnosesClient;
 use crate::v1::feature_store_client::FeatureStoreClient;
 use crate::v1::registry_client::RegistryClient;
 use crate::{ClientConfig, Error, TlsOptions};
@@ -53,6 +54,10 @@ impl Server {
 
     pub(crate) fn registry(&self) -> RegistryClient<Channel> {
         RegistryClient::new(self.channel()).max_decoding_message_size(self.max_response_bytes)
+    }
+
+    pub(crate) fn diagnoses(&self) -> DiagnosesClient<Channel> {
+        DiagnosesClient::new(self.channel()).max_decoding_message_size(self.max_response_bytes)
     }
 
     pub(crate) fn begin(&self) -> InFlight<'_> {

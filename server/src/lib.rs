@@ -7,6 +7,8 @@ pub mod clock;
 pub mod config;
 pub mod definitions;
 pub mod demo;
+pub mod diagnosis;
+pub mod executor;
 pub mod ingest;
 pub mod json;
 pub mod kafka;

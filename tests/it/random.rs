@@ -4,7 +4,7 @@ use forebay_tests::{Bed, Record, Status, call, event_now, heavy, request, throw}
 use prost::Message;
 use rand::{Rng, RngCore, SeedableRng, rngs::StdRng};
 
-const METHODS: [&str; 8] = [
+const METHODS: [&str; 16] = [
     "FeatureStore/GetFeatures",
     "FeatureStore/StreamFeatures",
     "FeatureStore/GetHistory",
@@ -13,6 +13,14 @@ const METHODS: [&str; 8] = [
     "Admin/GetStatus",
     "Admin/DescribeViews",
     "Admin/ReloadDefinitions",
+    "Diagnoses/CreateSnapshot",
+    "Diagnoses/GetSnapshot",
+    "Diagnoses/RecordPrediction",
+    "Diagnoses/RecordOutcome",
+    "Diagnoses/GetDiagnosis",
+    "Diagnoses/ListDiagnoses",
+    "Diagnoses/Evaluate",
+    "Diagnoses/EraseEntity",
 ];
 
 fn bytes(random: &mut StdRng, most: usize) -> Vec<u8> {

@@ -146,7 +146,19 @@ impl Definitions {
             let default = || format!("forebay.{}.dlq", text(lane, "name").expect("name"));
             text(lane, "dead_letter_topic").map(str::to_owned).unwrap_or_else(default)
         };
-        list(&self.table, "lane").into_iter().map(of).collect()
+        let of_lanes = list(&self.table, "lane").into_iter().map(of);
+        of_lanes.chain(self.diagnoses_topic("diagnoses.dlq")).collect()
+    }
+
+    /// The topics of the lane of diagnoses, if there is one.
+    pub fn diagnoses_topics(&self) -> Vec<String> {
+        let names = ["snapshots", "predictions", "outcomes", "diagnoses"];
+        names.into_iter().filter_map(|name| self.diagnoses_topic(name)).collect()
+    }
+
+    fn diagnoses_topic(&self, name: &str) -> Option<String> {
+        let table = self.table.get("diagnoses")?.as_table()?;
+        Some(format!("{}.{name}", text(table, "topic_prefix").unwrap_or("forebay")))
     }
 
     /// Allowed lateness of a view's lane.

@@ -44,7 +44,7 @@ pub struct Plan {
     pub seconds: f64,
     /// Data points a second of the burst.
     pub burst: f64,
-    /// Bytes a store may cache or keep resident.
+    /// Memory a store may use for data; see `Setup`.
     pub cache_bytes: u64,
     /// Keys of the history.
     pub histories: u64,

@@ -26,7 +26,7 @@ pub struct Setup {
     pub dir: PathBuf,
     /// What it is for.
     pub purpose: Purpose,
-    /// Bytes it may cache or keep resident.
+    /// Memory it may use for data: what it keeps resident, caches and buffers before it writes. Indexes come on top.
     pub cache_bytes: u64,
     /// Keys it will have, about.
     pub keys: u64,

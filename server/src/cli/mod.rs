@@ -9,10 +9,16 @@ mod completions;
 mod delete;
 mod demo;
 mod describe;
+mod diagnosed;
+mod diagnosis;
 mod dlq;
+mod erase;
+mod evaluate;
+mod execute;
 mod get;
 mod history;
 mod inspect;
+mod outcome;
 mod output;
 mod produce;
 mod push;
@@ -20,9 +26,11 @@ mod registry;
 mod reload;
 mod rows;
 mod serve;
+mod snapshot;
 mod sources;
 mod status;
 mod topics;
+mod toy_model;
 mod triggers;
 
 use std::io;
@@ -50,6 +58,7 @@ First steps:
   forebay demo                                     a whole Forebay with simulated data, in one process
   forebay check --config forebay.toml              is the configuration right?
   forebay serve --config forebay.toml              run a server
+  forebay execute --config forebay.toml            ask models about changes of state
   forebay status                                   what is it doing?
   forebay get customer-1 --view modem_health       read features
 Every command explains itself: forebay COMMAND --help";
@@ -58,6 +67,8 @@ Every command explains itself: forebay COMMAND --help";
 enum Command {
     /// Run a server: ingest from Kafka, store, answer reads
     Serve(serve::Args),
+    /// Ask the models of edges and requests, and have their predictions stored
+    Execute(execute::Args),
     /// Read features of entities
     Get(get::Args),
     /// Read the past versions of one view of one entity
@@ -66,6 +77,16 @@ enum Command {
     Push(push::Args),
     /// Delete views of entities (through Kafka)
     Delete(delete::Args),
+    /// Keep the features of a moment under a diagnosis id, and show them
+    Snapshot(snapshot::Args),
+    /// Show diagnoses: features, prediction, outcome
+    Diagnosis(diagnosis::Args),
+    /// Record what turned out to be true of a diagnosis
+    Outcome(outcome::Args),
+    /// Read all diagnoses of a model, for training and evaluation
+    Evaluate(evaluate::Args),
+    /// Erase an entity: its features and its diagnoses
+    Erase(erase::Args),
     /// Show what every shard is doing
     Status(status::Args),
     /// Show the definitions in force
@@ -90,6 +111,9 @@ enum Command {
     Produce(produce::Args),
     /// Run a whole Forebay with simulated data in one process
     Demo(demo::Args),
+    /// Serve a toy model
+    #[command(hide = true)]
+    ToyModel(toy_model::Args),
     /// Print shell completions
     Completions(completions::Args),
 }
@@ -107,10 +131,16 @@ fn run(cli: Cli) -> anyhow::Result<()> {
     let connection = cli.connection;
     match cli.command {
         Command::Serve(args) => serve::run(args),
+        Command::Execute(args) => execute::run(args),
         Command::Get(args) => client(get::run(args, connection)),
         Command::History(args) => client(history::run(args, connection)),
         Command::Push(args) => client(push::run(args, connection)),
         Command::Delete(args) => client(delete::run(args, connection)),
+        Command::Snapshot(args) => client(snapshot::run(args, connection)),
+        Command::Diagnosis(args) => client(diagnosis::run(args, connection)),
+        Command::Outcome(args) => client(outcome::run(args, connection)),
+        Command::Evaluate(args) => client(evaluate::run(args, connection)),
+        Command::Erase(args) => client(erase::run(args, connection)),
         Command::Status(args) => client(status::run(args, connection)),
         Command::Describe(args) => client(describe::run(args, connection)),
         Command::Apply(args) => client(apply::run(args, connection)),
@@ -123,6 +153,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Inspect(args) => inspect::run(args),
         Command::Produce(args) => produce::run(args),
         Command::Demo(args) => demo::run(args),
+        Command::ToyModel(args) => client(toy_model::run(args)),
         Command::Completions(args) => completions::run(args),
     }
 }

@@ -111,11 +111,22 @@ fn wanted(config: &Config, definitions: &Definitions, partitions: i32) -> Vec<Wa
         let dead = Wanted { name: lane.dead_letter_topic.clone(), partitions: 1, settings: vec![large()] };
         wanted.extend(sources.chain([dead]));
     }
-    let edges = definitions.triggers.iter().map(|trigger| trigger.edges_topic.clone());
-    wanted.extend(edges.map(|name| Wanted { name, partitions, settings: Vec::new() }));
+    wanted.extend(executor(config, definitions, partitions));
     let mut named = HashSet::new();
     wanted.retain(|topic| named.insert(topic.name.clone()));
     wanted
+}
+
+/// Where triggers tell edges; and if there are models, where diagnoses are asked for.
+fn executor(config: &Config, definitions: &Definitions, partitions: i32) -> Vec<Wanted> {
+    let plain = |name: &str| Wanted { name: name.to_owned(), partitions, settings: Vec::new() };
+    let mut topics: Vec<_> = definitions.triggers.iter().map(|trigger| plain(&trigger.edges_topic)).collect();
+    if !definitions.models.is_empty() {
+        let name = config.execute.dead_letter_topic.clone();
+        topics.push(plain(&config.execute.requests_topic));
+        topics.push(Wanted { name, partitions: 1, settings: vec![large()] });
+    }
+    topics
 }
 
 fn print(outcomes: &[(String, &str)], as_json: bool) -> anyhow::Result<()> {

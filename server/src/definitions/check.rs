@@ -10,7 +10,8 @@ use forebay_storage::FieldPlan;
 
 use super::grammar::{Draft, Placed, ServiceDraft, ViewDraft};
 use super::{
-    Definitions, EventTimeSource, FeatureService, LaneDefinition, ServiceView, View, diagnoses, trigger,
+    Definitions, EventTimeSource, FeatureService, LaneDefinition, Model, ServiceView, View, diagnoses, model,
+    trigger,
 };
 use crate::config::suggest::did_you_mean;
 use crate::config::table::Errors;
@@ -28,6 +29,8 @@ pub(super) fn check(mut draft: Draft, errors: &Errors) -> Definitions {
     unique(&draft.services, errors, |service| (&service.name, service.version), same);
     unique(&draft.triggers, errors, |trigger| &trigger.name, |_| "a trigger of this name is defined".into());
     trigger::unique_ids(&draft.views, &draft.triggers, errors);
+    let same = |model: &Model| format!("version {} of this name is defined", model.version);
+    unique(&draft.models, errors, |model| (&model.name, model.version), same);
     check_topics(&draft.lanes, errors);
     let views: Vec<_> = draft.views.into_iter().map(|placed| view(placed, &draft.lanes, errors)).collect();
     let view_by_name: HashMap<_, _> =
@@ -39,6 +42,8 @@ pub(super) fn check(mut draft: Draft, errors: &Errors) -> Definitions {
     let triggers = draft.triggers.into_iter();
     definitions.triggers =
         triggers.filter_map(|placed| trigger::check(placed, &definitions, errors)).collect();
+    draft.models.iter().for_each(|placed| model::check(placed, &definitions, errors));
+    definitions.models = draft.models.into_iter().map(|placed| Arc::new(placed.item)).collect();
     definitions
 }
 

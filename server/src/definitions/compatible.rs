@@ -1,8 +1,8 @@
 //! What may change while the server runs, and why the rest may not. Called when definitions are reloaded, or come from
 //! the registry.
 
-use super::trigger;
 use super::{Definitions, FeatureService, Field, LaneDefinition, View};
+use super::{model, trigger};
 use crate::config::units::show_duration;
 
 /// The changes from `old` to `new`, one sentence each; or every reason why they cannot be made in a running server.
@@ -31,6 +31,7 @@ impl Found {
         views(old, new, &mut found);
         services(old, new, &mut found);
         trigger::compatible(old, new, &mut found);
+        model::compatible(old, new, &mut found);
         found
     }
 

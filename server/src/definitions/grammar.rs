@@ -4,7 +4,8 @@
 use super::diagnoses::{self, DiagnosesDefinition};
 use super::trigger::{self, TriggerDraft};
 use super::{
-    EventTimeSource, Field, FieldType, HistoryClass, LaneDefinition, Partitioner, TimeUnit, TopicDefinition,
+    EventTimeSource, Field, FieldType, HistoryClass, LaneDefinition, Model, Partitioner, TimeUnit,
+    TopicDefinition, model,
 };
 use crate::config::table::{self, Errors, Table};
 use crate::config::units::show_duration;
@@ -26,6 +27,7 @@ pub(super) struct Draft {
     pub services: Vec<Placed<ServiceDraft>>,
     pub triggers: Vec<Placed<TriggerDraft>>,
     pub diagnoses: Vec<Placed<DiagnosesDefinition>>,
+    pub models: Vec<Placed<Model>>,
 }
 
 /// Something with the place it was read from, for messages.
@@ -77,6 +79,9 @@ pub(super) fn read(file: &str, root: &toml::Table, errors: &Errors, draft: &mut 
     }
     if let Some(table) = root.table("diagnoses", format!("{file}: [diagnoses]")) {
         draft.diagnoses.push(diagnoses::read(table));
+    }
+    for (number, table) in root.tables("model", "model").into_iter().enumerate() {
+        draft.models.push(model::read(named(file, "model", number, table, errors)));
     }
     root.finish();
 }

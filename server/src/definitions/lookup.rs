@@ -89,6 +89,23 @@ impl Definitions {
         };
         service.features.iter().flat_map(of).collect()
     }
+
+    /// Type of a feature named "view.field"; both names may have dots in them.
+    pub fn feature_type(&self, feature: &str) -> Option<FieldType> {
+        let mut splits = feature.match_indices('.').map(|(at, _)| (&feature[..at], &feature[at + 1..]));
+        splits.find_map(|(view, field)| {
+            let view = self.view(view).ok()?;
+            Some(view.fields[view.field(field).ok()?].field_type)
+        })
+    }
+
+    /// A model: "name" is its highest version, "name@3" is version 3.
+    pub fn model(&self, wanted: &str) -> Result<&Arc<super::Model>, Unknown> {
+        let named = |model: &&Arc<super::Model>| model.name == wanted || model.title() == wanted;
+        let highest = self.models.iter().filter(named).max_by_key(|model| model.version);
+        let known: Vec<_> = self.models.iter().map(|model| model.title()).collect();
+        highest.ok_or_else(|| unknown("model", wanted, known.iter().map(String::as_str)))
+    }
 }
 
 impl View {

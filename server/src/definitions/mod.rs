@@ -1,5 +1,5 @@
-//! What is defined: lanes with their topics, feature views with their fields, feature services. These are the checked,
-//! compiled form that the rest of the server reads; `grammar` reads the TOML, `check` finds what is wrong with the whole,
+//! What is defined: lanes with their topics, feature views with their fields, feature services, triggers, models.
+//! These are the checked, compiled form that the rest of the server reads; `grammar` reads the TOML, `check` finds what is wrong with the whole,
 //! `compatible` says what may change in a running server, `in_force` changes it, `pieces` takes files apart, `lookup` finds
 //! things by name. Knows nothing of Kafka connections, shards or gRPC.
 
@@ -10,6 +10,7 @@ mod grammar;
 mod in_force;
 mod load;
 mod lookup;
+pub mod model;
 pub mod pieces;
 #[cfg(test)]
 mod tests;
@@ -28,6 +29,7 @@ pub use forebay_client::Partitioner;
 pub use in_force::{Checked, Held, InForce, Refusal, Source};
 pub use load::{DefinitionErrors, load, parse};
 pub use lookup::Unknown;
+pub use model::Model;
 pub use trigger::{FirstSight, StateRule, Trigger, UNKNOWN, triggers_over};
 
 use crate::json::Plan;
@@ -47,6 +49,8 @@ pub struct Definitions {
     pub services: Vec<Arc<FeatureService>>,
     /// In file order.
     pub triggers: Vec<Arc<Trigger>>,
+    /// In file order.
+    pub models: Vec<Arc<Model>>,
     /// What `[diagnoses]` says, if it is there; its lane and its views are among the others.
     pub diagnoses: Option<DiagnosesDefinition>,
     /// Index into `views` by view name.

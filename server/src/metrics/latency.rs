@@ -27,14 +27,38 @@ pub enum Rpc {
     PushFeatures,
     /// Until Kafka has acknowledged.
     DeleteFeatures,
+    /// Until it is readable.
+    CreateSnapshot,
+    /// Unary reads.
+    GetSnapshot,
+    /// Until it is readable.
+    RecordPrediction,
+    /// Until it is readable.
+    RecordOutcome,
+    /// Unary reads.
+    GetDiagnosis,
+    /// One page.
+    ListDiagnoses,
+    /// Until the stream begins.
+    Evaluate,
+    /// Until all of it is readable.
+    EraseEntity,
 }
 
-const RPCS: [(Rpc, &str); 5] = [
+const RPCS: [(Rpc, &str); 13] = [
     (Rpc::GetFeatures, "GetFeatures"),
     (Rpc::StreamFeatures, "StreamFeatures"),
     (Rpc::GetHistory, "GetHistory"),
     (Rpc::PushFeatures, "PushFeatures"),
     (Rpc::DeleteFeatures, "DeleteFeatures"),
+    (Rpc::CreateSnapshot, "CreateSnapshot"),
+    (Rpc::GetSnapshot, "GetSnapshot"),
+    (Rpc::RecordPrediction, "RecordPrediction"),
+    (Rpc::RecordOutcome, "RecordOutcome"),
+    (Rpc::GetDiagnosis, "GetDiagnosis"),
+    (Rpc::ListDiagnoses, "ListDiagnoses"),
+    (Rpc::Evaluate, "Evaluate"),
+    (Rpc::EraseEntity, "EraseEntity"),
 ];
 
 struct Measured {

@@ -13,8 +13,10 @@ use super::typed::FieldColumns;
 /// How versions are judged.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Judge {
-    /// The time it is.
+    /// The time it is: what is long past its expiry by then may be gone.
     pub now_ms: i64,
+    /// The moment at which it is judged what has expired; mostly the same.
+    pub at_ms: i64,
     /// How long past its expiry a version is still told of.
     pub lateness_ms: i64,
     /// Give values of EXPIRED versions.
@@ -26,9 +28,11 @@ impl Judge {
     pub(super) fn status(&self, version: &Version<'_>) -> ValueStatus {
         let expiry_ms = version.expiry_ms();
         match version.kind() {
-            _ if self.now_ms >= expiry_ms.saturating_add(self.lateness_ms) => ValueStatus::NotFound,
+            _ if self.now_ms.max(self.at_ms) >= expiry_ms.saturating_add(self.lateness_ms) => {
+                ValueStatus::NotFound
+            }
             Kind::Tombstone => ValueStatus::Deleted,
-            Kind::Value if self.now_ms >= expiry_ms => ValueStatus::Expired,
+            Kind::Value if self.at_ms >= expiry_ms => ValueStatus::Expired,
             Kind::Value => ValueStatus::Present,
         }
     }

@@ -60,6 +60,7 @@ fn views<'d>(definitions: &'d Definitions, names: &[String]) -> Result<Vec<&'d A
     let mut views: Vec<&Arc<View>> = Vec::with_capacity(names.len().min(definitions.views.len()));
     for name in names {
         let view = request::view(definitions, name)?;
+        request::check_written_by_users(view)?;
         if views.iter().any(|other| other.id == view.id) {
             return Err(invalid(format!("views: \"{name}\" is named twice")));
         }
@@ -69,7 +70,7 @@ fn views<'d>(definitions: &'d Definitions, names: &[String]) -> Result<Vec<&'d A
 }
 
 /// The tombstones of one view.
-struct Tombstones<'c> {
+pub(super) struct Tombstones<'c> {
     context: &'c Context,
     view: &'c View,
     lane: &'c LaneDefinition,
@@ -79,7 +80,7 @@ struct Tombstones<'c> {
 }
 
 impl<'c> Tombstones<'c> {
-    fn new(
+    pub(super) fn new(
         context: &'c Context,
         definitions: &'c Definitions,
         view: &'c View,
@@ -94,7 +95,7 @@ impl<'c> Tombstones<'c> {
         Ok(Tombstones { context, view, lane, partitions, asked_ms, now_ms })
     }
 
-    fn of(&self, entity: &Bytes) -> Result<Outgoing, Status> {
+    pub(super) fn of(&self, entity: &Bytes) -> Result<Outgoing, Status> {
         let partition = self.lane.partitioner.partition(entity, self.partitions);
         let event_time_ms = match self.asked_ms {
             Some(asked_ms) => asked_ms,
@@ -110,11 +111,8 @@ impl<'c> Tombstones<'c> {
     fn newest_ms(&self, entity: &[u8], partition: u32) -> Result<Option<i64>, Status> {
         let shard = self.context.lane(&self.lane.name).and_then(|lane| lane.shard(partition));
         let Some(reader) = shard.as_ref().and_then(|shard| shard.reader.as_ref()) else { return Ok(None) };
-        let newest = reader
-            .of(self.view.id)
-            .pin()
-            .latest(entity, self.view.id)
-            .map(|found| found.map(|v| v.event_time_ms()));
+        let reader = reader.of(self.view.id).pin_blocking();
+        let newest = reader.latest(entity, self.view.id).map(|found| found.map(|v| v.event_time_ms()));
         newest.map_err(|error| data_loss(&error))
     }
 }

@@ -14,7 +14,7 @@ use crate::lane::{Lane, ShardHandle, ShardState};
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// The services whose health is readiness; "" stands for the server as a whole.
-const READS: [&str; 2] = ["", "forebay.v1.FeatureStore"];
+const READS: [&str; 3] = ["", "forebay.v1.FeatureStore", "forebay.v1.Diagnoses"];
 
 /// What is not ready, one line each; empty: all of it is. With `lane` of that lane only; `None` if there is no such lane.
 pub fn not_ready(context: &Context, lane: Option<&str>) -> Option<Vec<String>> {

@@ -98,8 +98,10 @@ impl Query {
         let mut read_at = Vec::new();
         read::note_applied(&mut read_at, shard);
         let (reader, partition) = (read::reader_of(shard).of(self.wanted.view.id), shard.partition);
+        let now_ms = context.clock.now_ms();
         let judge = Judge {
-            now_ms: context.clock.now_ms(),
+            now_ms,
+            at_ms: now_ms,
             lateness_ms: self.lane.allowed_lateness_ms,
             include_expired: self.request.include_expired,
         };

@@ -8,10 +8,12 @@
 //! ```
 
 mod admin;
+pub(crate) mod calls;
 mod cold;
 mod columns;
 mod deadline;
 mod delete;
+mod diagnoses;
 mod errors;
 mod health;
 mod history;

@@ -88,6 +88,7 @@ impl Check<'_> {
         let named = |status: Status| Refusal::Bad(status.message().to_owned());
         request::check_entity(&"entity", &point.entity).map_err(named)?;
         let view = request::view(self.definitions, &point.view).map_err(named)?;
+        request::check_written_by_users(view).map_err(named)?;
         let lane = &self.definitions.lanes[view.lane];
         check_times(view, &point)?;
         let partitions = partitions(self.context, lane).map_err(Refusal::Unavailable)?;

@@ -31,6 +31,8 @@ pub(super) struct Read {
     format: Format,
     moment: Moment,
     include_expired: bool,
+    /// The moment at which it is judged what has expired, if that is not now.
+    judged_at_ms: Option<i64>,
     terms: Terms,
     parts: Vec<Part>,
 }
@@ -60,7 +62,18 @@ impl Read {
         let terms = Terms::new(context, request.wait_for.as_ref(), request.max_staleness_ms)?;
         let parts = route::parts(context, &definitions, &wanted, &request.entities);
         let (entities, include_expired) = (request.entities, request.include_expired);
-        Ok(Read { entities, wanted, format, moment, include_expired, terms, parts })
+        let judged_at_ms = None;
+        Ok(Read { entities, wanted, format, moment, include_expired, judged_at_ms, terms, parts })
+    }
+
+    /// Has it judged what has expired as of a moment, ms since the epoch.
+    pub(super) fn judged_at(self, moment_ms: i64) -> Read {
+        Read { judged_at_ms: Some(moment_ms), ..self }
+    }
+
+    /// What it reads, in the order of its answer.
+    pub(super) fn wanted(&self) -> &[Wanted] {
+        &self.wanted
     }
 
     /// Looks once at every shard; false: at least one has to be waited for.
@@ -115,9 +128,10 @@ impl Read {
             unavailable: Vec::new(),
         };
         let now_ms = context.clock.now_ms();
+        let at_ms = self.judged_at_ms.unwrap_or(now_ms);
         for part in &self.parts {
-            let judge =
-                Judge { now_ms, lateness_ms: part.lateness_ms, include_expired: self.include_expired };
+            let (lateness_ms, include_expired) = (part.lateness_ms, self.include_expired);
+            let judge = Judge { now_ms, at_ms, lateness_ms, include_expired };
             for group in &part.groups {
                 self.answer_group(part, group, reach, &judge, &mut answer)?;
             }

@@ -9,14 +9,14 @@ use forebay_proto::v1::{Format, GetFeaturesRequest, ViewSelection};
 use tonic::Status;
 
 use super::errors::invalid;
-use crate::definitions::{Definitions, FeatureService, View};
+use crate::definitions::{Definitions, FeatureService, View, diagnoses};
 use crate::ingest::decode::MAX_ENTITY_BYTES;
 
 /// Longer names are not looked up.
 const MAX_NAME_BYTES: usize = 255;
 
 /// A view to read, with its wanted fields (indices into its `fields`) for typed answers.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Wanted {
     pub view: Arc<View>,
     pub fields: Vec<usize>,
@@ -74,6 +74,16 @@ fn of_views(
 pub(super) fn view<'d>(definitions: &'d Definitions, name: &str) -> Result<&'d Arc<View>, Status> {
     check_name("view", name)?;
     definitions.view(name).map_err(|unknown| invalid(unknown.0))
+}
+
+/// Refuses views that only this server writes.
+pub(super) fn check_written_by_users(view: &View) -> Result<(), Status> {
+    match view.name.starts_with(diagnoses::PREFIX) {
+        true => {
+            Err(invalid(format!("view {:?} is the server's own: the Diagnoses service writes it", view.name)))
+        }
+        false => Ok(()),
+    }
 }
 
 /// Refuses names that are longer than any name: looking for what is near them would take long.

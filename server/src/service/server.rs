@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use forebay_proto::v1::admin_server::AdminServer;
+use forebay_proto::v1::diagnoses_server::DiagnosesServer;
 use forebay_proto::v1::feature_store_server::FeatureStoreServer;
 use forebay_proto::v1::registry_server::RegistryServer;
 use tokio::net::TcpListener;
@@ -19,6 +20,7 @@ use tonic_health::ServingStatus;
 use tonic_reflection::server::v1::{ServerReflection, ServerReflectionServer};
 
 use super::admin::AdminService;
+use super::diagnoses::DiagnosesService;
 use super::listen::{self, Accepted, connections};
 use super::reactor::Reactor;
 use super::registry::RegistryService;
@@ -41,6 +43,7 @@ pub async fn serve(
     let routes = Routes::new(store(&context, stopping.clone()))
         .add_service(AdminServer::new(AdminService::new(context.clone())))
         .add_service(RegistryServer::new(RegistryService::new(context.clone())))
+        .add_service(diagnoses(&context))
         .add_service(health)
         .add_service(reflection()?);
     let server = builder(context.config.server.tls.as_ref())?;
@@ -110,6 +113,12 @@ pub fn check(config: &Config) -> anyhow::Result<()> {
 fn store(context: &Arc<Context>, stopping: watch::Receiver<bool>) -> FeatureStoreServer<FeatureStoreService> {
     let service = FeatureStoreService { context: context.clone(), stopping };
     FeatureStoreServer::new(service)
+        .max_decoding_message_size(context.config.read.max_message_bytes)
+        .max_encoding_message_size(usize::MAX)
+}
+
+fn diagnoses(context: &Arc<Context>) -> DiagnosesServer<DiagnosesService> {
+    DiagnosesServer::new(DiagnosesService { context: context.clone() })
         .max_decoding_message_size(context.config.read.max_message_bytes)
         .max_encoding_message_size(usize::MAX)
 }

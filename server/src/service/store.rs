@@ -25,7 +25,7 @@ pub(super) struct FeatureStoreService {
 }
 
 /// Runs one unary call and measures it.
-async fn call<Q, A, F: Future<Output = Result<A, Status>>>(
+pub(super) async fn call<Q, A, F: Future<Output = Result<A, Status>>>(
     rpc: Rpc,
     request: Request<Q>,
     handle: impl FnOnce(Q, Deadline) -> F,

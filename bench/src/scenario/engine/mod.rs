@@ -95,6 +95,7 @@ pub fn run(options: &Options, pairs: usize) -> anyhow::Result<Report> {
     let mut report = Report::new("engine");
     report.data.extend(facts);
     report.data.insert("keys", json!(plan.keys));
+    report.data.insert("memory_bytes_each", json!(plan.cache_bytes));
     report.data.insert("pairs", json!(pairs));
     report.data.insert("peers_built_s", json!(built));
     report.data.insert("whole_run_s", json!(began.elapsed().as_secs()));
@@ -131,8 +132,8 @@ fn plan(options: &Options, room: &Path) -> Plan {
         keys,
         seconds: options.seconds,
         burst: 243_000.0,
-        // All of the data fits, as all of it is in our page cache.
-        cache_bytes: (keys * 1200).max(64 << 20),
+        // The same memory for each: what Forebay needs to hold every current value, as it stores it, thinned out.
+        cache_bytes: (keys * 500).max(64 << 20),
         histories: 40,
         versions: 2016,
         cold_reads: (keys / 20).min(10_000),

@@ -114,6 +114,10 @@ impl Store for Ours {
             // Takes up what was learned.
             self.writer.commit()?;
         }
+        if self.setup.purpose == Purpose::Latest {
+            // As a lane does at its limit: what is replaced leaves until the rest fits into memory.
+            self.background(Background::Thin(self.setup.cache_bytes * 9 / 10))?;
+        }
         Ok(self.writer.sync_now()?)
     }
 

@@ -30,7 +30,10 @@ impl Store for Fjall {
     const EXPIRES: bool = false;
 
     fn open(setup: &Setup) -> anyhow::Result<Fjall> {
-        let db = Database::builder(&setup.dir).cache_size(setup.cache_bytes).open()?;
+        // Half of the memory caches blocks, half takes what is written.
+        let half = setup.cache_bytes / 2;
+        let settings = Database::builder(&setup.dir).cache_size(half).max_write_buffer_size(Some(half));
+        let db = settings.open()?;
         let keyspace =
             db.keyspace("data", || KeyspaceCreateOptions::default().expect_point_read_hits(true))?;
         let stop = Arc::new(AtomicBool::new(false));

@@ -75,11 +75,12 @@ fn table(cache_bytes: u64) -> anyhow::Result<BlockBasedOptions> {
 fn options(setup: &Setup, now_ms: &Arc<AtomicI64>) -> anyhow::Result<Options> {
     let mut options = Options::default();
     options.create_if_missing(true);
-    options.set_block_based_table_factory(&table(setup.cache_bytes)?);
+    options.set_block_based_table_factory(&table(setup.cache_bytes / 2)?);
     options.set_level_compaction_dynamic_level_bytes(true);
     options.set_compression_type(DBCompressionType::Lz4);
     options.set_bottommost_compression_type(DBCompressionType::Zstd);
-    options.set_write_buffer_size(128 << 20);
+    // Half of the memory caches blocks, half takes what is written.
+    options.set_write_buffer_size(setup.cache_bytes as usize / 8);
     options.set_max_write_buffer_number(4);
     options.set_max_background_jobs(4);
     options.set_bytes_per_sync(1 << 20);

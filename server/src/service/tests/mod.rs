@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod cold;
+mod diagnoses;
 mod reads;
 mod sockets;
 mod streams;
@@ -131,28 +132,10 @@ impl Bed {
 
     pub fn with_producer(bootstrap: &str) -> Bed {
         let dir = tempfile::tempdir().expect("a directory");
-        let path = dir.path().join("definitions.toml");
-        std::fs::write(&path, DEFINITIONS).expect("written");
-        let in_force = Arc::new(InForce::load(&path).expect("the test's definitions are good"));
-        let definitions = in_force.shared.load_full();
-        let lanes: Vec<_> = definitions.lanes.iter().map(|lane| Arc::new(Lane::new(lane.clone()))).collect();
-        let writers = fill(&lanes[0], dir.path());
-        lanes[1].partitions.store(2, Ordering::Release);
         let now = Arc::new(AtomicI64::new(NOW));
-        let mut producer = ClientConfig::new();
-        producer.set("bootstrap.servers", bootstrap);
-        let context = Arc::new(Context {
-            config: Arc::new(Config::parse("test", "", dir.path(), []).expect("defaults are good")),
-            definitions: in_force.shared.clone(),
-            in_force,
-            registry: None,
-            applying: Default::default(),
-            lanes,
-            clock: Clock::fixed(now.clone()),
-            producer: producer.create().expect("settings are good"),
-            started: Instant::now(),
-            cold: Default::default(),
-        });
+        let context = context(dir.path(), DEFINITIONS, bootstrap, &now);
+        let writers = fill(&context.lanes[0], dir.path());
+        context.lanes[1].partitions.store(2, Ordering::Release);
         Bed { context, now, writers, _dir: dir }
     }
 
@@ -211,6 +194,28 @@ impl Bed {
     pub async fn history(&self, request: GetHistoryRequest) -> Result<GetHistoryResponse, Status> {
         history::history(&self.context, request, Deadline::after_ms(0)).await
     }
+}
+
+/// What handlers work with, over lanes without shards.
+fn context(dir: &std::path::Path, definitions: &str, bootstrap: &str, now: &Arc<AtomicI64>) -> Arc<Context> {
+    let path = dir.join("definitions.toml");
+    std::fs::write(&path, definitions).expect("written");
+    let in_force = Arc::new(InForce::load(&path).expect("the test's definitions are good"));
+    let definitions = in_force.shared.load_full();
+    let mut producer = ClientConfig::new();
+    producer.set("bootstrap.servers", bootstrap);
+    Arc::new(Context {
+        config: Arc::new(Config::parse("test", "", dir, []).expect("defaults are good")),
+        definitions: in_force.shared.clone(),
+        in_force,
+        registry: None,
+        applying: Default::default(),
+        lanes: definitions.lanes.iter().map(|lane| Arc::new(Lane::new(lane.clone()))).collect(),
+        clock: Clock::fixed(now.clone()),
+        producer: producer.create().expect("settings are good"),
+        started: Instant::now(),
+        cold: Default::default(),
+    })
 }
 
 fn fill(lane: &Lane, dir: &std::path::Path) -> Vec<ShardWriter> {

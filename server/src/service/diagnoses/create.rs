@@ -1,0 +1,193 @@
+//! CreateSnapshot: the features of a moment, read as any read is, written once under the diagnosis id. What Kafka has
+//! first wins; this answers with what won. Then the entity's index gets its entry: a retry writes it if it is missing.
+
+use std::sync::Arc;
+
+use forebay_proto::v1::get_features_request::Selection;
+use forebay_proto::v1::{
+    CreateSnapshotRequest, CreateSnapshotResponse, Format, GetFeaturesRequest, GetFeaturesResponse, Snapshot,
+};
+use tonic::Status;
+
+use super::super::Context;
+use super::super::deadline::Deadline;
+use super::super::errors::invalid;
+use super::super::read::Read;
+use super::super::request;
+use super::home::{Home, Kept, snapshot_of};
+use super::{check_id, erased};
+use crate::definitions::FeatureService;
+use crate::definitions::diagnoses::{BY_ENTITY, FUTURE_MS, SNAPSHOTS};
+use crate::diagnosis::entry::OfEntity;
+use crate::diagnosis::{snapshot, value};
+
+/// Answers when the snapshot is readable.
+pub(in crate::service) async fn create(
+    context: &Arc<Context>,
+    request: CreateSnapshotRequest,
+    deadline: Deadline,
+) -> Result<CreateSnapshotResponse, Status> {
+    deadline.check()?;
+    let home = Home::of(context)?;
+    check(&home, &request)?;
+    match home.snapshot(&request.diagnosis_id, deadline).await? {
+        Kept::Nothing => write(&home, &request, deadline).await,
+        Kept::Erased => Err(erased(&request.diagnosis_id)),
+        Kept::Written(kept) => {
+            let kept = snapshot_of(&request.diagnosis_id, kept)?;
+            existing(&home, &request, kept, deadline).await
+        }
+    }
+}
+
+fn check(home: &Home, request: &CreateSnapshotRequest) -> Result<(), Status> {
+    check_id(&request.diagnosis_id)?;
+    request::check_entity(&"entity", &request.entity)?;
+    request::check_time("known_at_ms", request.known_at_ms)?;
+    match request.as_of_ms {
+        Some(as_of_ms) => home.check_moment("as_of_ms", as_of_ms, FUTURE_MS),
+        None => Ok(()),
+    }
+}
+
+async fn write(
+    home: &Home,
+    request: &CreateSnapshotRequest,
+    deadline: Deadline,
+) -> Result<CreateSnapshotResponse, Status> {
+    let (id, snapshot) = (&request.diagnosis_id, assemble(home, request, deadline).await?);
+    let record = home.record(SNAPSHOTS, id.as_bytes(), snapshot::document(&snapshot), snapshot.as_of_ms)?;
+    let positions = home.write(&[record], deadline).await?;
+    match home.snapshot(id, deadline).await? {
+        Kept::Erased => Err(erased(id)),
+        Kept::Nothing => Err(Status::unavailable(format!(
+            "snapshot {id:?} is in Kafka at {positions:?} and was not taken in; see the lane's dead letters, or ask again"
+        ))),
+        Kept::Written(kept) if positions.iter().any(|position| position.offset == kept.offset) => {
+            let snapshot = snapshot_of(id, kept)?;
+            home.enter(&snapshot, deadline).await?;
+            Ok(CreateSnapshotResponse { snapshot: Some(snapshot), existed: false })
+        }
+        // Somebody else's came first.
+        Kept::Written(kept) => existing(home, request, snapshot_of(id, kept)?, deadline).await,
+    }
+}
+
+/// What was there before is the answer, if it is what was asked for.
+async fn existing(
+    home: &Home,
+    request: &CreateSnapshotRequest,
+    kept: Snapshot,
+    deadline: Deadline,
+) -> Result<CreateSnapshotResponse, Status> {
+    let differences = differences(request, &kept);
+    if !differences.is_empty() {
+        return Err(Status::already_exists(format!(
+            "diagnosis {:?} has a snapshot of something else: {}",
+            kept.diagnosis_id,
+            differences.join("; ")
+        )));
+    }
+    let (id, entity) = (&kept.diagnosis_id, &kept.entity);
+    if !home.is_indexed(BY_ENTITY, entity, kept.as_of_ms, id, deadline).await? {
+        home.enter(&kept, deadline).await?;
+    }
+    Ok(CreateSnapshotResponse { snapshot: Some(kept), existed: true })
+}
+
+/// What the kept snapshot has other than the request asks for. A moment or a version that the request leaves open is
+/// whatever it was.
+fn differences(request: &CreateSnapshotRequest, kept: &Snapshot) -> Vec<String> {
+    let mut differences = Vec::new();
+    let mut differ = |what: &str, is: &dyn std::fmt::Debug, asked: &dyn std::fmt::Debug| {
+        differences.push(format!("its {what} is {is:?}, asked for was {asked:?}"));
+    };
+    if request.entity != kept.entity {
+        differ("entity", &kept.entity, &request.entity);
+    }
+    let service = match request.feature_service.contains('@') {
+        true => kept.feature_service.as_str(),
+        false => kept.feature_service.split('@').next().unwrap_or_default(),
+    };
+    if request.feature_service != service {
+        differ("feature_service", &kept.feature_service, &request.feature_service);
+    }
+    if let Some(as_of_ms) = request.as_of_ms.filter(|as_of_ms| *as_of_ms != kept.as_of_ms) {
+        differ("as_of_ms", &kept.as_of_ms, &as_of_ms);
+    }
+    if request.known_at_ms != kept.known_at_ms {
+        differ("known_at_ms", &kept.known_at_ms, &request.known_at_ms);
+    }
+    differences
+}
+
+/// Reads the features.
+async fn assemble(
+    home: &Home,
+    request: &CreateSnapshotRequest,
+    deadline: Deadline,
+) -> Result<Snapshot, Status> {
+    let service = service(home, &request.feature_service)?;
+    let feature_service = format!("{}@{}", service.name, service.version);
+    let as_of_ms = request.as_of_ms.unwrap_or_else(|| home.context.clock.now_ms());
+    let asked = GetFeaturesRequest {
+        entities: vec![request.entity.clone()],
+        selection: Some(Selection::FeatureService(feature_service.clone())),
+        format: Format::Json.into(),
+        as_of_ms: Some(as_of_ms),
+        known_at_ms: request.known_at_ms,
+        wait_for: request.wait_for.clone(),
+        max_staleness_ms: None,
+        include_expired: false,
+    };
+    let mut read = Read::new(&home.context, asked)?.judged_at(as_of_ms);
+    if !read.decide(&home.context) {
+        read.wait(&home.context, deadline).await;
+    }
+    let wanted = read.wanted().to_vec();
+    let answer = read.answer(&home.context, deadline).await?;
+    complete(&answer)?;
+    let values = answer.views.iter().zip(&wanted);
+    Ok(Snapshot {
+        diagnosis_id: request.diagnosis_id.clone(),
+        entity: request.entity.clone(),
+        feature_service,
+        as_of_ms,
+        known_at_ms: request.known_at_ms,
+        values: values.map(|(columns, of)| value::of_row(columns, &of.view, &of.fields)).collect(),
+        read_at: answer.read_at,
+        cause: request.cause.clone(),
+        document: Default::default(),
+    })
+}
+
+fn service<'h>(home: &'h Home, name: &str) -> Result<&'h FeatureService, Status> {
+    request::check_name("feature_service", name)?;
+    home.definitions.service(name).map(Arc::as_ref).map_err(|unknown| invalid(unknown.0))
+}
+
+/// Refuses an answer that lacks a value a shard could not give.
+fn complete(answer: &GetFeaturesResponse) -> Result<(), Status> {
+    let of = |shard: &forebay_proto::v1::ShardUnavailable| {
+        format!("lane {}, partition {}: {}", shard.lane, shard.partition, shard.reason)
+    };
+    let missing: Vec<String> = answer.unavailable.iter().map(of).collect();
+    match missing.is_empty() {
+        true => Ok(()),
+        false => Err(Status::unavailable(format!("nothing was kept: {}", missing.join("; ")))),
+    }
+}
+
+impl Home {
+    async fn snapshot(&self, id: &str, deadline: Deadline) -> Result<Kept, Status> {
+        let [kept] = self.kept([SNAPSHOTS], id.as_bytes(), &self.terms(None)?, deadline).await?;
+        Ok(kept)
+    }
+
+    /// Writes the entity's index entry.
+    async fn enter(&self, snapshot: &Snapshot, deadline: Deadline) -> Result<(), Status> {
+        let document = OfEntity::of(snapshot).document();
+        let entry = self.record(BY_ENTITY, &snapshot.entity, document, snapshot.as_of_ms)?;
+        self.write(&[entry], deadline).await.map(drop)
+    }
+}
