@@ -81,8 +81,15 @@ impl Bed {
         let handle =
             ShardHandle::new(3, readers, vec![TopicProgress::new("points".into())], ShardState::Ready);
         let c_name = CString::new("points").expect("no NUL");
-        let source =
-            Source { name: "points".into(), c_name, ready_at: 0, committed: 0, told_from: 0, reread: 0 };
+        let source = Source {
+            name: "points".into(),
+            c_name,
+            ready_at: 0,
+            committed: 0,
+            told_from: 0,
+            stored_to: 0,
+            reread: 0,
+        };
         self.shard = Some(Shard::new(Arc::new(handle), vec![source], writer));
     }
 
