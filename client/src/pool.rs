@@ -52,12 +52,12 @@ impl Server {
         AdminClient::new(self.channel()).max_decoding_message_size(self.max_response_bytes)
     }
 
-    pub(crate) fn diagnoses(&self) -> DiagnosesClient<Channel> {
-        DiagnosesClient::new(self.channel()).max_decoding_message_size(self.max_response_bytes)
-    }
-
     pub(crate) fn registry(&self) -> RegistryClient<Channel> {
         RegistryClient::new(self.channel()).max_decoding_message_size(self.max_response_bytes)
+    }
+
+    pub(crate) fn diagnoses(&self) -> DiagnosesClient<Channel> {
+        DiagnosesClient::new(self.channel()).max_decoding_message_size(self.max_response_bytes)
     }
 
     pub(crate) fn begin(&self) -> InFlight<'_> {

@@ -61,7 +61,7 @@ async fn apply(
     ) -> Result<Response<ApplyResponse>, Status> {
         server.registry().apply(request).await
     }
-    inner.call(server, deadline, request, |s, r| call(s, r)).await
+    inner.call(server, deadline, request, call).await
 }
 
 async fn list(
@@ -76,7 +76,7 @@ async fn list(
     ) -> Result<Response<ListDefinitionsResponse>, Status> {
         server.registry().list_definitions(request).await
     }
-    inner.call(server, deadline, request, |s, r| call(s, r)).await
+    inner.call(server, deadline, request, call).await
 }
 
 async fn remove(
@@ -91,5 +91,5 @@ async fn remove(
     ) -> Result<Response<RemoveResponse>, Status> {
         server.registry().remove(request).await
     }
-    inner.call(server, deadline, request, |s, r| call(s, r)).await
+    inner.call(server, deadline, request, call).await
 }

@@ -8,6 +8,7 @@ pub mod config;
 pub mod definitions;
 pub mod demo;
 pub mod diagnosis;
+pub mod executor;
 pub mod ingest;
 pub mod json;
 pub mod kafka;

@@ -43,7 +43,7 @@
 
 mod latency;
 mod process;
-mod text;
+pub(crate) mod text;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

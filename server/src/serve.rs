@@ -53,8 +53,10 @@ pub async fn start(
     let (grpc_at, http_at) = (grpc.local_addr()?, http.local_addr()?);
     let mut bound = Some(bound);
     let registry = Registry::start(&config, in_force.clone())?;
-    if let (Some(registry), Some(bound)) = (&registry, registry.as_ref().and(bound.take())) {
-        bound(grpc_at, http_at)?;
+    if let Some(registry) = &registry {
+        if let Some(bound) = bound.take() {
+            bound(grpc_at, http_at)?;
+        }
         http = rest::waiting(registry.clone(), http).await?;
     }
     let definitions = in_force.shared.clone();

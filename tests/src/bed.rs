@@ -113,7 +113,7 @@ impl BedBuilder {
         self
     }
 
-    /// TOML over the configuration's defaults.
+    /// TOML over the configuration's defaults, with `{ns}` before topic names.
     pub fn config(mut self, toml: &str) -> Self {
         self.config.push_str(toml);
         self
@@ -162,7 +162,7 @@ impl BedBuilder {
             kafka.create_topics(&dead.iter().map(String::as_str).collect::<Vec<_>>(), 1).await;
         }
         let dir = run_dir().join(&namespace);
-        let (bootstrap, more) = (kafka.bootstrap.clone(), self.config);
+        let (bootstrap, more) = (kafka.bootstrap.clone(), self.config.replace("{ns}", &namespace));
         let (ns, toml) = (namespace.clone(), definitions.clone());
         let write = move || ServerConfig::write(&dir, &bootstrap, &ns, &toml, &more);
         let mut config = tokio::task::spawn_blocking(write).await.expect("no panic");

@@ -16,6 +16,7 @@ use crate::process::{forebay, guard};
 use crate::v1::admin_client::AdminClient;
 use crate::v1::diagnoses_client::DiagnosesClient;
 use crate::v1::feature_store_client::FeatureStoreClient;
+use crate::v1::registry_client::RegistryClient;
 use crate::v1::{GetStatusRequest, GetStatusResponse, ShardState};
 use crate::wait::eventually_within;
 
@@ -55,6 +56,8 @@ pub struct Connection {
     pub admin: AdminClient<Channel>,
     /// Snapshots, predictions, outcomes.
     pub diagnoses: DiagnosesClient<Channel>,
+    /// The registry.
+    pub registry: RegistryClient<Channel>,
 }
 
 impl ServerConfig {
@@ -131,7 +134,10 @@ fn start(config: ServerConfig) -> Result<Server, (i32, String)> {
     Ok(Server { grpc: address("grpc"), http: address("http"), config, child: Some(child), log })
 }
 
-fn collect(mut from: impl Read + Send + 'static, into: Arc<Mutex<String>>) -> std::thread::JoinHandle<()> {
+pub(crate) fn collect(
+    mut from: impl Read + Send + 'static,
+    into: Arc<Mutex<String>>,
+) -> std::thread::JoinHandle<()> {
     std::thread::spawn(move || {
         let mut buffer = [0; 16 << 10];
         while let Ok(read @ 1..) = from.read(&mut buffer) {
@@ -249,7 +255,7 @@ impl Server {
     }
 }
 
-fn tail(log: &str) -> &str {
+pub(crate) fn tail(log: &str) -> &str {
     let from = log.char_indices().rev().nth(3000).map_or(0, |(at, _)| at);
     &log[from..]
 }
@@ -270,7 +276,7 @@ impl Drop for Server {
     }
 }
 
-async fn http_get(address: &str, path: &str) -> anyhow::Result<(u16, String)> {
+pub(crate) async fn http_get(address: &str, path: &str) -> anyhow::Result<(u16, String)> {
     let (address, path) = (address.to_owned(), path.to_owned());
     let get = move || -> anyhow::Result<(u16, String)> {
         let mut socket = TcpStream::connect(address)?;
@@ -304,9 +310,10 @@ impl Connection {
                 .max_decoding_message_size(size)
                 .max_encoding_message_size(size),
             admin: AdminClient::new(channel.clone()).max_decoding_message_size(size),
-            diagnoses: DiagnosesClient::new(channel)
+            diagnoses: DiagnosesClient::new(channel.clone())
                 .max_decoding_message_size(size)
                 .max_encoding_message_size(size),
+            registry: RegistryClient::new(channel),
         }
     }
 

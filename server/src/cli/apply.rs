@@ -50,7 +50,7 @@ pub async fn run(args: Args, connection: Connection) -> anyhow::Result<()> {
     if !args.json {
         output::line(text(&shown))?;
     }
-    if args.dry_run || shown.diff.is_empty() || !agreed(args.yes)? {
+    if args.dry_run || shown.changes.is_empty() || !agreed(args.yes)? {
         return end(&args, &shown, &[]);
     }
     let done = ask(false).await?;
@@ -93,7 +93,7 @@ fn agreed(yes: bool) -> anyhow::Result<bool> {
 }
 
 fn text(shown: &ApplyResponse) -> String {
-    match shown.diff.is_empty() {
+    match shown.changes.is_empty() {
         true => "nothing changes".into(),
         false => format!("{}\n{}", shown.diff, shown.changes.join("\n")),
     }

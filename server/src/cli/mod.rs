@@ -14,6 +14,7 @@ mod diagnosis;
 mod dlq;
 mod erase;
 mod evaluate;
+mod execute;
 mod get;
 mod history;
 mod inspect;
@@ -29,6 +30,8 @@ mod snapshot;
 mod sources;
 mod status;
 mod topics;
+mod toy_model;
+mod triggers;
 
 use std::io;
 use std::process::ExitCode;
@@ -55,6 +58,7 @@ First steps:
   forebay demo                                     a whole Forebay with simulated data, in one process
   forebay check --config forebay.toml              is the configuration right?
   forebay serve --config forebay.toml              run a server
+  forebay execute --config forebay.toml            ask models about changes of state
   forebay status                                   what is it doing?
   forebay get customer-1 --view modem_health       read features
 Every command explains itself: forebay COMMAND --help";
@@ -63,6 +67,8 @@ Every command explains itself: forebay COMMAND --help";
 enum Command {
     /// Run a server: ingest from Kafka, store, answer reads
     Serve(serve::Args),
+    /// Ask the models of edges and requests, and have their predictions stored
+    Execute(execute::Args),
     /// Read features of entities
     Get(get::Args),
     /// Read the past versions of one view of one entity
@@ -95,6 +101,8 @@ enum Command {
     Check(check::Args),
     /// Create the Kafka topics the definitions name
     Topics(topics::Args),
+    /// List triggers, and try a rule on the topics' history
+    Triggers(triggers::Args),
     /// List, show and redrive dead letters
     Dlq(dlq::Args),
     /// Decode the files of a shard
@@ -103,6 +111,9 @@ enum Command {
     Produce(produce::Args),
     /// Run a whole Forebay with simulated data in one process
     Demo(demo::Args),
+    /// Serve a toy model
+    #[command(hide = true)]
+    ToyModel(toy_model::Args),
     /// Print shell completions
     Completions(completions::Args),
 }
@@ -120,6 +131,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
     let connection = cli.connection;
     match cli.command {
         Command::Serve(args) => serve::run(args),
+        Command::Execute(args) => execute::run(args),
         Command::Get(args) => client(get::run(args, connection)),
         Command::History(args) => client(history::run(args, connection)),
         Command::Push(args) => client(push::run(args, connection)),
@@ -136,10 +148,12 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Reload(args) => client(reload::run(args, connection)),
         Command::Check(args) => check::run(args),
         Command::Topics(args) => client(topics::run(args)),
+        Command::Triggers(args) => triggers::run(args),
         Command::Dlq(args) => client(dlq::run(args)),
         Command::Inspect(args) => inspect::run(args),
         Command::Produce(args) => produce::run(args),
         Command::Demo(args) => demo::run(args),
+        Command::ToyModel(args) => client(toy_model::run(args)),
         Command::Completions(args) => completions::run(args),
     }
 }

@@ -99,7 +99,8 @@ fn missing_features() -> Vec<&'static str> {
     Vec::new()
 }
 
-fn start_log(json: bool) {
+/// Logs to standard error, as lines for people or as JSON.
+pub(super) fn start_log(json: bool) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,rdkafka=off"));
     let colours = std::io::stderr().is_terminal();
     let log =
@@ -110,18 +111,20 @@ fn start_log(json: bool) {
     }
 }
 
-struct Signals {
+/// The signals that end a program.
+pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
 }
 
 impl Signals {
-    fn new() -> std::io::Result<Self> {
+    pub(super) fn new() -> std::io::Result<Self> {
         let (terminate, interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         Ok(Signals { terminate, interrupt })
     }
 
-    async fn next(&mut self) -> &'static str {
+    /// Waits for the next, and gives its name.
+    pub(super) async fn next(&mut self) -> &'static str {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",

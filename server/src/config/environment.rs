@@ -10,17 +10,22 @@ use super::table::Errors;
 
 /// Sections with their keys; `*` takes librdkafka's dotted names, `FOREBAY_KAFKA_SETTINGS_SASL_PASSWORD` is
 /// `sasl.password`.
-const KEYS: [(&[&str], &[&str]); 10] = [
+const KEYS: [(&[&str], &[&str]); 12] = [
     (&["server", "tls"], &["cert", "key", "client_ca"]),
     (&["server"], &["instance", "listen", "http_listen", "definitions", "insecure"]),
     (&["kafka", "settings"], &["*"]),
     (&["kafka", "consumer"], &["*"]),
     (&["kafka", "producer"], &["*"]),
     (&["kafka"], &["bootstrap", "group", "topics_check_interval"]),
-    (&["storage"], &["dir", "segment", "sync_interval", "sync_bytes"]),
+    (&["storage"], &["dir", "segment", "sync_interval", "sync_bytes", "memory", "preload"]),
     (&["ingest"], &["batch_max", "batch_wait", "ready_max_lag"]),
     (&["triggers"], &["emit", "transaction_interval"]),
+    (&["registry"], &["topic"]),
     (&["read"], &["max_entities", "max_message", "default_wait"]),
+    (
+        &["execute"],
+        &["servers", "tls_ca", "http_listen", "requests_topic", "dead_letter_topic", "max_under_way"],
+    ),
 ];
 
 /// The variables of this process that begin as ours do.

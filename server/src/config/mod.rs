@@ -31,6 +31,8 @@ pub struct Config {
     pub triggers: TriggersConfig,
     /// `[read]`
     pub read: ReadConfig,
+    /// `[execute]`
+    pub execute: ExecuteConfig,
     /// `[registry]`
     pub registry: RegistryConfig,
 }
@@ -184,6 +186,23 @@ pub struct ReadConfig {
     pub max_message_bytes: usize,
     /// How long a `wait_for` waits when the request has no deadline.
     pub default_wait_ms: u64,
+}
+
+/// `[execute]`: what `forebay execute` needs beside `[kafka]` and the definitions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExecuteConfig {
+    /// `http://host:port` or `https://host:port` of the servers that keep diagnoses.
+    pub servers: Vec<String>,
+    /// PEM file of the certificates that sign the servers'; for `https`.
+    pub tls_ca: Option<PathBuf>,
+    /// Metrics and health address.
+    pub http_listen: SocketAddr,
+    /// Where diagnoses are asked for.
+    pub requests_topic: String,
+    /// Where records go that no diagnosis can be made of.
+    pub dead_letter_topic: String,
+    /// Most diagnoses of one model under way.
+    pub max_under_way: usize,
 }
 
 /// `[registry]`

@@ -9,8 +9,8 @@ use toml::Value;
 use super::owned;
 use super::table::{self, Errors, Table};
 use super::{
-    Config, IngestConfig, KafkaConfig, ReadConfig, RegistryConfig, ServerConfig, StorageConfig, TlsConfig,
-    TriggersConfig,
+    Config, ExecuteConfig, IngestConfig, KafkaConfig, ReadConfig, RegistryConfig, ServerConfig,
+    StorageConfig, TlsConfig, TriggersConfig,
 };
 
 const SECOND: i64 = 1000;
@@ -35,8 +35,10 @@ pub(super) fn config(
         root.table(name, place.clone()).unwrap_or_else(|| Table::new(place, &empty, errors))
     };
     let within = |section: &str| place(file, section, from);
+    let server = server(section("server"), within("server.tls"), dir);
     let config = Config {
-        server: server(section("server"), within("server.tls"), dir),
+        execute: execute(section("execute"), dir, &server),
+        server,
         kafka: kafka(section("kafka"), within),
         storage: storage(section("storage"), dir),
         ingest: ingest(section("ingest")),
@@ -65,13 +67,18 @@ fn server(table: Table<'_>, tls_place: String, dir: &Path) -> ServerConfig {
         tls: table.table("tls", tls_place).map(|table| tls(table, dir)),
     };
     for (key, address) in [("listen", config.listen), ("http_listen", config.http_listen)] {
-        if !address.ip().is_loopback() && config.tls.is_none() && !config.insecure {
-            let advice = "add [server.tls], or set insecure = true if everybody who can reach it may";
-            table.error(key, format_args!("{address} can be reached from other machines: {advice}"));
-        }
+        needs_consent(&table, key, address, &config);
     }
     table.finish();
     config
+}
+
+/// Addresses that others can reach need TLS, or to be meant.
+fn needs_consent(table: &Table<'_>, key: &str, address: SocketAddr, server: &ServerConfig) {
+    if !address.ip().is_loopback() && server.tls.is_none() && !server.insecure {
+        let advice = "add [server.tls], or set server.insecure = true if everybody who can reach it may";
+        table.error(key, format_args!("{address} can be reached from other machines: {advice}"));
+    }
 }
 
 fn tls(table: Table<'_>, dir: &Path) -> TlsConfig {
@@ -186,10 +193,47 @@ fn read(table: Table<'_>) -> ReadConfig {
     config
 }
 
+fn execute(table: Table<'_>, dir: &Path, server: &ServerConfig) -> ExecuteConfig {
+    let topic = |key, default: &str| topic(&table, key).unwrap_or_else(|| default.to_owned());
+    let config = ExecuteConfig {
+        servers: servers(&table),
+        tls_ca: path(&table, "tls_ca", dir),
+        http_listen: address(&table, "http_listen", 7402),
+        requests_topic: topic("requests_topic", "forebay.diagnosis-requests"),
+        dead_letter_topic: topic("dead_letter_topic", "forebay.execute.dlq"),
+        max_under_way: table.integer("max_under_way", 1..=100_000).unwrap_or(256) as usize,
+    };
+    needs_consent(&table, "http_listen", config.http_listen, server);
+    table.finish();
+    config
+}
+
 fn registry(table: Table<'_>) -> RegistryConfig {
     let config = RegistryConfig { topic: topic(&table, "topic") };
     table.finish();
     config
+}
+
+/// A list; or text with commas, because environment variables are text.
+fn servers(table: &Table<'_>) -> Vec<String> {
+    let servers: Vec<String> = match table.value("servers") {
+        None => vec!["http://127.0.0.1:7400".into()],
+        Some(Value::String(text)) => text.split(',').map(|server| server.trim().to_owned()).collect(),
+        Some(_) => table.texts("servers").into_iter().map(str::to_owned).collect(),
+    };
+    let is_address = |server: &&String| {
+        let host = server.strip_prefix("http://").or_else(|| server.strip_prefix("https://"));
+        host.is_some_and(|host| !host.is_empty())
+    };
+    match servers.iter().find(|server| !is_address(server)) {
+        Some(server) => {
+            let expected = "expected \"http://host:port\" or \"https://host:port\"";
+            table.error("servers", format_args!("{expected}, found \"{server}\""));
+        }
+        None if servers.is_empty() => table.error("servers", "name at least one server"),
+        None => {}
+    }
+    servers
 }
 
 /// Kafka's rule for topics.

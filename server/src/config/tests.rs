@@ -23,6 +23,8 @@ fn the_sample_means_the_defaults() {
     assert_eq!((sample.storage.sync_interval_ms, sample.storage.segment_bytes), (50, 256 << 20));
     assert_eq!((sample.storage.memory_bytes, sample.storage.preload_bytes), (None, 0));
     assert_eq!(parse_with("[storage]\nmemory = \"8GiB\"", &[]).unwrap().storage.memory_limit(), 8 << 30);
+    assert_eq!(sample.execute.servers, ["http://127.0.0.1:7400"]);
+    assert_eq!((sample.execute.http_listen.port(), sample.execute.max_under_way), (7402, 256));
     assert_eq!((sample.read.max_entities, sample.ingest.batch_wait_ms), (10_000, 5));
 }
 
@@ -52,6 +54,7 @@ fn the_environment_is_over_the_file() {
         ("FOREBAY_SERVER_TLS_KEY", "/k.pem"),
         ("FOREBAY_KAFKA_SETTINGS_SASL_PASSWORD", "a=b"),
         ("FOREBAY_STORAGE_DIR", "/data"),
+        ("FOREBAY_EXECUTE_SERVERS", "http://a:1, https://b:2"),
         ("FOREBAY_SERVER", "http://elsewhere"),
         ("FOREBAY_TEST_POINTS", "1"),
     ];
@@ -64,6 +67,7 @@ fn the_environment_is_over_the_file() {
     );
     assert_eq!(config.kafka.settings["sasl.password"], "a=b");
     assert_eq!(config.storage.dir, Path::new("/data"));
+    assert_eq!(config.execute.servers, ["http://a:1", "https://b:2"]);
     assert_eq!(
         parse_with("", &[("FOREBAY_STORAGE_DRI", "x")]).unwrap_err().0,
         ["FOREBAY_STORAGE_DRI: [storage] has no key \"dri\"; did you mean \"dir\"?"]
@@ -91,7 +95,8 @@ fn bad_61_wrong_types_and_units_say_what_is_expected() {
     let text = "storage = 5\n[server]\nlisten = 7400\nhttp_listen = \"example.com:80\"\ninsecure = \"maybe\"\n\
                 [kafka]\nbootstrap = \"localhost\"\ngroup = \"a b\"\ntopics_check_interval = \"1w\"\n\
                 [kafka.consumer]\na.b = 1\n\
-                [ingest]\nbatch_max = 0\nbatch_wait = 5\n[read]\nmax_message = \"64MB\"\nmax_entities = 1.5\n";
+                [ingest]\nbatch_max = 0\nbatch_wait = 5\n[read]\nmax_message = \"64MB\"\nmax_entities = 1.5\n\
+                [execute]\nservers = [\"a:1\"]\nrequests_topic = \"a b\"\n";
     let found = errors(text);
     for expected in [
         "forebay.toml: storage: expected a table, found 5",
@@ -106,10 +111,12 @@ fn bad_61_wrong_types_and_units_say_what_is_expected() {
         "[ingest]: batch_wait: expected a duration such as",
         "[read]: max_message: expected a size such as",
         "[read]: max_entities: expected a whole number from 1 to 1000000, found 1.5",
+        "[execute]: servers: expected \"http://host:port\" or \"https://host:port\", found \"a:1\"",
+        "[execute]: requests_topic: expected a Kafka topic",
     ] {
         assert!(found.iter().any(|error| error.contains(expected)), "{expected}\n{found:#?}");
     }
-    assert_eq!(found.len(), 12, "{found:#?}");
+    assert_eq!(found.len(), 14, "{found:#?}");
     assert!(errors("[storage]\nsync_interval = \"0ms\"")[0].ends_with("0s is outside 1ms to 1d"));
     assert!(errors("[storage]\nsegment = \"5GiB\"")[0].ends_with("5GiB is outside 64KiB to 4GiB"));
     assert!(errors("[server")[0].starts_with("forebay.toml: line 1: "));
@@ -119,10 +126,9 @@ fn bad_61_wrong_types_and_units_say_what_is_expected() {
 #[test]
 fn addresses_others_can_reach_need_tls_or_consent() {
     let open = "[server]\nlisten = \"0.0.0.0:7400\"\n";
-    assert!(
-        errors(open)[0]
-            .contains("0.0.0.0:7400 can be reached from other machines: add [server.tls], or set insecure")
-    );
+    assert!(errors(open)[0].contains(
+        "0.0.0.0:7400 can be reached from other machines: add [server.tls], or set server.insecure"
+    ));
     assert!(errors("[server]\nhttp_listen = \"[::]:7401\"\n")[0].contains("http_listen"));
     parse_with(&format!("{open}insecure = true"), &[]).unwrap();
     parse_with(&format!("{open}[server.tls]\ncert = \"c\"\nkey = \"k\""), &[]).unwrap();

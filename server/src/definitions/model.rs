@@ -340,9 +340,9 @@ fn limits(table: &Table<'_>) -> Limits {
 pub(super) fn check(model: &Placed<Model>, definitions: &Definitions, errors: &Errors) {
     let Placed { place, item } = model;
     for trigger in &item.triggers {
-        let known = trigger_names(definitions);
-        if !known.contains(&trigger.as_str()) {
-            let hint = did_you_mean(trigger, known.into_iter());
+        let known = definitions.triggers.iter().map(|trigger| trigger.name.as_str());
+        if !known.clone().any(|known| known == trigger) {
+            let hint = did_you_mean(trigger, known);
             errors.add(place, format_args!("triggers: no trigger \"{trigger}\" is defined{hint}"));
         }
     }
@@ -357,10 +357,6 @@ pub(super) fn check(model: &Placed<Model>, definitions: &Definitions, errors: &E
         Err(_) if item.feature_service.is_empty() => {}
         Err(unknown) => errors.add(place, format_args!("feature_service: {unknown}")),
     }
-}
-
-fn trigger_names(definitions: &Definitions) -> Vec<&str> {
-    definitions.triggers.iter().map(|trigger| trigger.name.as_str()).collect()
 }
 
 fn check_input(

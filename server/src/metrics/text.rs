@@ -14,22 +14,22 @@ const BUCKETS: [f64; 22] = [
 
 /// What kind of values a family has.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     Counter,
     Gauge,
     Histogram,
 }
 
 /// A page in the making.
-pub(super) struct Page(String);
+pub(crate) struct Page(String);
 
 impl Page {
-    pub(super) fn new() -> Page {
+    pub(crate) fn new() -> Page {
         Page(String::with_capacity(16 << 10))
     }
 
     /// Begins a family; its samples follow.
-    pub(super) fn family(&mut self, name: &str, kind: Kind, help: &str) {
+    pub(crate) fn family(&mut self, name: &str, kind: Kind, help: &str) {
         let kind = match kind {
             Kind::Counter => "counter",
             Kind::Gauge => "gauge",
@@ -39,12 +39,12 @@ impl Page {
     }
 
     /// One sample.
-    pub(super) fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
+    pub(crate) fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
         self.line(format_args!("{name}{} {value}", Labels(labels)));
     }
 
     /// The samples of one histogram whose values are `per_second` to a second.
-    pub(super) fn histogram(
+    pub(crate) fn histogram(
         &mut self,
         name: &str,
         labels: &[(&str, &str)],
@@ -76,7 +76,7 @@ impl Page {
     }
 
     /// The finished page.
-    pub(super) fn finish(self) -> String {
+    pub(crate) fn finish(self) -> String {
         self.0
     }
 }

@@ -112,6 +112,11 @@ impl Registry {
         held.chain(state.contents.unreadable.values().cloned()).collect()
     }
 
+    /// Whether the newest record of this definition is none.
+    pub fn is_unreadable(&self, path: &str) -> bool {
+        self.state.lock().contents.unreadable.contains_key(path)
+    }
+
     /// Why this definition is held back, if it is.
     pub fn why_held(&self, path: &str) -> Option<String> {
         let state = self.state.lock();

@@ -1,7 +1,23 @@
-//! The HTTP port: probes and metrics. Started by `serve`; while the server cannot serve yet, `waiting` answers its
-//! probes. Knows the services' functions, never a shard or a consumer.
+//! The HTTP port: probes and metrics for machines, and the services as JSON for people and programs without gRPC. Every
+//! route is a line of `route::ROUTES` and makes the call that gRPC makes. Started by `serve`; while the server cannot serve
+//! yet, `waiting` answers its probes. Knows the contract and `service::calls`, never a shard or a consumer.
+//!
+//! ```text
+//!  request ─► route (table) ─► body, query ─► contract's message ─► service::calls ─► values ─► JSON
+//!                                                                        └─ Status ─► failure ─► code, JSON
+//! ```
 
+mod admin;
+pub(crate) mod ask;
+mod call;
+mod diagnoses;
+pub(crate) mod failure;
 mod probes;
+mod route;
+mod store;
+#[cfg(test)]
+mod tests;
+pub(crate) mod values;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -24,7 +40,7 @@ pub async fn serve(
     listener: TcpListener,
     shutdown: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
-    serve_router(probes::router(context), listener, shutdown).await
+    serve_router(route::router(context.clone()).merge(probes::router(context)), listener, shutdown).await
 }
 
 /// Answers probes on a bound socket until the registry has been read once; gives the socket back.

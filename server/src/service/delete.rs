@@ -111,11 +111,8 @@ impl<'c> Tombstones<'c> {
     fn newest_ms(&self, entity: &[u8], partition: u32) -> Result<Option<i64>, Status> {
         let shard = self.context.lane(&self.lane.name).and_then(|lane| lane.shard(partition));
         let Some(reader) = shard.as_ref().and_then(|shard| shard.reader.as_ref()) else { return Ok(None) };
-        let newest = reader
-            .of(self.view.id)
-            .pin_blocking()
-            .latest(entity, self.view.id)
-            .map(|found| found.map(|v| v.event_time_ms()));
+        let reader = reader.of(self.view.id).pin_blocking();
+        let newest = reader.latest(entity, self.view.id).map(|found| found.map(|v| v.event_time_ms()));
         newest.map_err(|error| data_loss(&error))
     }
 }

@@ -8,6 +8,7 @@
 //! ```
 
 mod admin;
+pub(crate) mod calls;
 mod cold;
 mod columns;
 mod deadline;

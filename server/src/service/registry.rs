@@ -64,7 +64,8 @@ async fn apply(
     let registry = configured(context)?;
     let asked = asked(&request.files)?;
     let _one_at_a_time = context.applying.lock().await;
-    let checked = context.in_force.check_apply(&registry.latest(), &asked).map_err(refused)?;
+    let mut checked = context.in_force.check_apply(&registry.latest(), &asked).map_err(refused)?;
+    mend(registry, &mut checked, asked.into_iter().map(|(_, piece)| (piece.key.clone(), Some(piece))));
     let offset = match request.dry_run {
         true => None,
         false => write(context, registry, &checked, deadline).await?,
@@ -83,14 +84,26 @@ async fn remove(
     let key = Key::new(&request.kind, &request.name, request.version).map_err(invalid)?;
     let _one_at_a_time = context.applying.lock().await;
     let latest = registry.latest();
-    if latest.iter().all(|piece| piece.key != key) {
+    if latest.iter().all(|piece| piece.key != key) && !registry.is_unreadable(&key.path()) {
         return Err(not_there(context, &key));
     }
-    let checked = context.in_force.check_removal(&latest, &key).map_err(refused)?;
+    let mut checked = context.in_force.check_removal(&latest, &key).map_err(refused)?;
+    mend(registry, &mut checked, [(key, None)].into_iter());
     if !request.dry_run {
         write(context, registry, &checked, deadline).await?;
     }
     Ok(RemoveResponse { changes: checked.changes })
+}
+
+/// What the topic holds that cannot be read is written over, even if nothing changes by that.
+fn mend(registry: &Registry, checked: &mut Checked, asked: impl Iterator<Item = (Key, Option<Piece>)>) {
+    for (key, piece) in asked {
+        let is_written = checked.writes.iter().any(|(written, _)| *written == key);
+        if !is_written && registry.is_unreadable(&key.path()) {
+            checked.changes.push(format!("{key}: takes the place of a record that cannot be read"));
+            checked.writes.push((key, piece));
+        }
+    }
 }
 
 fn not_there(context: &Context, key: &Key) -> Status {

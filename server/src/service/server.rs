@@ -42,8 +42,8 @@ pub async fn serve(
     let (reporter, health) = tonic_health::server::health_reporter();
     let routes = Routes::new(store(&context, stopping.clone()))
         .add_service(AdminServer::new(AdminService::new(context.clone())))
-        .add_service(diagnoses(&context))
         .add_service(RegistryServer::new(RegistryService::new(context.clone())))
+        .add_service(diagnoses(&context))
         .add_service(health)
         .add_service(reflection()?);
     let server = builder(context.config.server.tls.as_ref())?;
