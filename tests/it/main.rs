@@ -31,3 +31,4 @@ mod reload;
 mod shared;
 mod time;
 mod triggers;
+mod whole_loop;

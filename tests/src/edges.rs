@@ -39,17 +39,29 @@ pub struct Told {
     pub edges: Vec<(String, Edge)>,
 }
 
-/// The edges of all data points of a topic, in order of place. Event time is in `ts`, time to live is `ttl_ms` (a header
-/// may say otherwise); nothing in the topic is refused.
+/// The edges of all data points of a topic, in order of place; see [`edges_of`]. Nothing in the topic is refused.
 pub async fn expected_edges(kafka: &Kafka, topic: &str, ttl_ms: i64, triggers: &[ModelTrigger]) -> Vec<Edge> {
+    edges_of(kafka.read_topic(topic).await, ttl_ms, triggers, |_| false)
+}
+
+/// The edges of a topic's records, in order of place. Event time is in `ts`, time to live is `ttl_ms` (a header may say
+/// otherwise). Records that are `refused` only move the partition's clock.
+pub fn edges_of(
+    mut records: Vec<Consumed>,
+    ttl_ms: i64,
+    triggers: &[ModelTrigger],
+    refused: impl Fn(&Place) -> bool,
+) -> Vec<Edge> {
     let mut lives: BTreeMap<Vec<u8>, Life> = BTreeMap::new();
     let mut clocks: BTreeMap<u32, i64> = BTreeMap::new();
     let mut edges = Vec::new();
-    let mut records = kafka.read_topic(topic).await;
     records.sort_by(|a, b| a.place.cmp(&b.place));
     for record in records {
         let clock = clocks.entry(record.place.partition).or_default();
         *clock = record.timestamp_ms.max(*clock);
+        if refused(&record.place) {
+            continue;
+        }
         let life = lives.entry(record.key.clone().expect("a key")).or_default();
         life.take(&record, *clock, ttl_ms, triggers, &mut edges);
     }
