@@ -116,11 +116,9 @@ impl Ask {
                 })?;
                 Ok(vec![bytes.into()])
             }
-            (None, None, several) => several
-                .iter()
-                .enumerate()
-                .map(|(i, text)| entity(&format!("entities[{i}]"), text))
-                .collect(),
+            (None, None, several) => {
+                several.iter().enumerate().map(|(i, text)| entity(&format!("entities[{i}]"), text)).collect()
+            }
             _ => Err(Status::invalid_argument(
                 "give one of entity, entity_base64 and entities, not several of them",
             )),

@@ -4,13 +4,13 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
+use axum::RequestPartsExt as _;
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::{RawPathParams, Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, MethodRouter, on};
-use axum::RequestPartsExt as _;
 use tonic::{Code, Status};
 
 use super::call::{Call, Query};
@@ -32,7 +32,14 @@ pub(super) struct Route {
 }
 
 const HISTORY: &[&str] = &[
-    "from_ms", "to_ms", "known_at_ms", "limit", "page_token", "format", "fields", "max_staleness_ms",
+    "from_ms",
+    "to_ms",
+    "known_at_ms",
+    "limit",
+    "page_token",
+    "format",
+    "fields",
+    "max_staleness_ms",
     "include_expired",
 ];
 const LIST: &[&str] = &["from_ms", "to_ms", "limit", "page_token", "full"];
@@ -75,13 +82,22 @@ pub(super) fn router(context: Arc<Context>) -> Router {
         router.route(route.path, MethodRouter::new().merge(on(filter, handle)))
     };
     let absent = async |request: Request| {
-        Failure::of(StatusCode::NOT_FOUND, Code::NotFound, format!("there is no path {}", request.uri().path()))
+        Failure::of(
+            StatusCode::NOT_FOUND,
+            Code::NotFound,
+            format!("there is no path {}", request.uri().path()),
+        )
     };
     let other = async |request: Request| {
         let message = format!("{} has no {}", request.uri().path(), request.method());
         Failure::of(StatusCode::METHOD_NOT_ALLOWED, Code::Unimplemented, message)
     };
-    ROUTES.iter().fold(Router::new(), add).fallback(absent).method_not_allowed_fallback(other).with_state(context)
+    ROUTES
+        .iter()
+        .fold(Router::new(), add)
+        .fallback(absent)
+        .method_not_allowed_fallback(other)
+        .with_state(context)
 }
 
 async fn answer(route: &'static Route, context: Arc<Context>, request: Request<Body>) -> Response {

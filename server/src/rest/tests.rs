@@ -108,8 +108,11 @@ fn answers_are_json_with_payloads_as_they_came() {
     let mut fields = with("fields", json!({"d": 1.5, "i": null, "s": "\n", "j": [1]}));
     fields["field_status"] = json!({"i": "NULL"});
     assert_eq!(found["entities"][0]["views"]["typed"], fields);
-    assert_eq!(found["entities"][1], json!({"entity": "base64:/wA=", "views": {
-        "a\"b": {"status": "NOT_FOUND"}, "typed": {"status": "NOT_FOUND"}}}));
+    assert_eq!(
+        found["entities"][1],
+        json!({"entity": "base64:/wA=", "views": {
+        "a\"b": {"status": "NOT_FOUND"}, "typed": {"status": "NOT_FOUND"}}})
+    );
     assert_eq!(found["entities"][2]["entity"], "base64:YmFzZTY0Og==");
     assert_eq!(found["entities"][2]["views"]["typed"]["status"], "DELETED");
     assert_eq!(found["read_at"], json!({"t": {"3": 11, "4": 12}}));
