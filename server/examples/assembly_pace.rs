@@ -52,7 +52,8 @@ fn main() {
 
 fn write_points(producer: &Sender, topic: &str) {
     for entity in 0..ENTITIES {
-        let value = format!(r#"{{"ts":{},"i":{entity},"s":"{}","d":1.25}}"#, now_us() / 1000, "x".repeat(200));
+        let value =
+            format!(r#"{{"ts":{},"i":{entity},"s":"{}","d":1.25}}"#, now_us() / 1000, "x".repeat(200));
         let key = format!("e{entity}");
         let record = BaseRecord::to(topic).key(&key).payload(&value);
         producer.send(record).map_err(|(error, _)| error).expect("queued");
@@ -100,7 +101,8 @@ fn run(consumer: &BaseConsumer, count: u64, rate: f64, ask: &(impl Fn(u64) + Syn
             let answer = consumer.poll(PATIENCE).unwrap_or_else(|| panic!("{got} of {count} answers"));
             let answer = answer.expect("an answer");
             let headers = answer.headers().expect("headers");
-            let of = |name: &str| headers.iter().find(|header| header.key == name).and_then(|header| header.value);
+            let of =
+                |name: &str| headers.iter().find(|header| header.key == name).and_then(|header| header.value);
             assert_eq!(of("forebay-status"), Some(b"OK".as_slice()));
             let asked = std::str::from_utf8(of("correlation-id").expect("ours")).expect("ours");
             let asked: u64 = asked.parse().expect("ours");

@@ -40,8 +40,10 @@ fn header(record: &Consumed, name: &str) -> String {
 async fn answers(bed: &Bed, count: usize) -> BTreeMap<usize, Consumed> {
     eventually("every request is answered", || async {
         let all = bed.kafka.read_topic(&bed.topic("replies")).await;
-        let all: BTreeMap<usize, Consumed> =
-            all.into_iter().map(|answer| (header(&answer, "correlation-id").parse().expect("a number"), answer)).collect();
+        let all: BTreeMap<usize, Consumed> = all
+            .into_iter()
+            .map(|answer| (header(&answer, "correlation-id").parse().expect("a number"), answer))
+            .collect();
         ensure!(all.len() >= count, "{} of {count}", all.len());
         Ok(all)
     })

@@ -145,7 +145,7 @@ async fn a_diagnosis_is_kept_and_found() {
     assert_eq!(listed["entries"][0]["diagnosis"]["diagnosis_id"], "d-1");
     let none = rest.send("GET", "/v1/snapshots/{diagnosis}", "/v1/snapshots/d-2", &Value::Null).await;
     assert_eq!((none.0, &none.1["code"]), (404, &json!("NOT_FOUND")));
-    let erased = rest.ok("POST", "/v1/entities/{entity}/erase", "/v1/entities/k/erase", json!({})).await;
+    let erased = rest.ok("POST", "/v1/entities/{entity}/erase", "/v1/entities/k/erase", Value::Null).await;
     assert_eq!(erased["diagnoses"], 1);
 }
 

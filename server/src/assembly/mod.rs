@@ -75,7 +75,9 @@ impl Assembly {
         self.stop.send_replace(true);
         for thread in self.threads {
             if thread.join().is_err() {
-                tracing::error!("an assembly thread panicked; its requests are answered again at the next start");
+                tracing::error!(
+                    "an assembly thread panicked; its requests are answered again at the next start"
+                );
             }
         }
     }

@@ -155,7 +155,11 @@ impl Outbox {
     async fn refused(&mut self, record: Record, topic: String, error: &KafkaError) {
         let is_absent = matches!(
             error.rdkafka_error_code(),
-            Some(RDKafkaErrorCode::UnknownTopic | RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownPartition)
+            Some(
+                RDKafkaErrorCode::UnknownTopic
+                    | RDKafkaErrorCode::UnknownTopicOrPartition
+                    | RDKafkaErrorCode::UnknownPartition
+            )
         );
         let poison = match is_absent {
             true => no_topic(&topic),

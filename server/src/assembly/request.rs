@@ -130,7 +130,8 @@ mod tests {
 
     fn record(payload: &str, headers: &[(&str, &str)]) -> Record {
         let all = OwnedHeaders::new();
-        let headers = headers.iter().fold(all, |all, (key, value)| all.insert(Header { key, value: Some(*value) }));
+        let headers =
+            headers.iter().fold(all, |all, (key, value)| all.insert(Header { key, value: Some(*value) }));
         Record {
             partition: 0,
             offset: 7,
@@ -147,7 +148,8 @@ mod tests {
         let job = Job::read(record(body, &[])).expect("a request");
         assert_eq!((job.reply_topic.as_str(), job.correlation.as_deref()), ("t", Some(b"a".as_slice())));
         assert_eq!(job.timeout, Some(Duration::from_millis(50)));
-        let job = Job::read(record(body, &[("reply-topic", "u"), ("correlation-id", "b")])).expect("a request");
+        let job =
+            Job::read(record(body, &[("reply-topic", "u"), ("correlation-id", "b")])).expect("a request");
         assert_eq!((job.reply_topic.as_str(), job.correlation.as_deref()), ("u", Some(b"b".as_slice())));
     }
 
@@ -163,7 +165,8 @@ mod tests {
             let (_, (found, why)) = Job::read(record(body, headers)).expect_err(body);
             assert_eq!(found, reason, "{body}: {why}");
         }
-        let job = Job::read(record(r#"{"entity": "base64:?", "views": []}"#, &[("reply-topic", "t")])).expect("one");
+        let job = Job::read(record(r#"{"entity": "base64:?", "views": []}"#, &[("reply-topic", "t")]))
+            .expect("one");
         let (value, status) = job.value(&Err(job.asked.clone().expect_err("not base64")));
         assert_eq!(status, "INVALID_ARGUMENT");
         assert!(String::from_utf8_lossy(&value).contains("not base64"));

@@ -99,7 +99,8 @@ impl Worker {
 /// Waits until everything is ready, for a bounded time.
 async fn ready(context: &Context) {
     let begun = Instant::now();
-    while not_ready(context, None).is_none_or(|reasons| !reasons.is_empty()) && begun.elapsed() < READY_BOUND {
+    while not_ready(context, None).is_none_or(|reasons| !reasons.is_empty()) && begun.elapsed() < READY_BOUND
+    {
         sleep(LOOK_AGAIN).await;
     }
 }

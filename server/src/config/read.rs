@@ -9,8 +9,8 @@ use toml::Value;
 use super::owned;
 use super::table::{self, Errors, Table};
 use super::{
-    AssemblyConfig, Config, ExecuteConfig, IngestConfig, KafkaConfig, ReadConfig, RegistryConfig, ServerConfig,
-    StorageConfig, TlsConfig, TriggersConfig,
+    AssemblyConfig, Config, ExecuteConfig, IngestConfig, KafkaConfig, ReadConfig, RegistryConfig,
+    ServerConfig, StorageConfig, TlsConfig, TriggersConfig,
 };
 
 const SECOND: i64 = 1000;
