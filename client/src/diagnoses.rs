@@ -2,7 +2,6 @@
 //! known, and to others when that fails. Whatever is written once under an id may be written again, so those calls are
 //! tried again as reads are.
 
-use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -181,20 +180,18 @@ impl Inner {
     }
 
     /// What failed may have moved: then who has what is asked again.
-    fn ask_and_learn<Q, A>(
+    async fn ask_and_learn<Q, A>(
         &self,
         server: usize,
         deadline: Instant,
         request: Q,
         call: &impl AsyncFn(&Server, Request<Q>) -> Result<Response<A>, Status>,
-    ) -> impl Future<Output = Result<A, Error>> {
-        async move {
-            let outcome = self.call(server, deadline, request, |s, r| call(s, r)).await;
-            if self.servers.len() > 1 && outcome.as_ref().is_err_and(Error::another_server_may_help) {
-                self.refreshed(deadline).await;
-            }
-            outcome
+    ) -> Result<A, Error> {
+        let outcome = self.call(server, deadline, request, |s, r| call(s, r)).await;
+        if self.servers.len() > 1 && outcome.as_ref().is_err_and(Error::another_server_may_help) {
+            self.refreshed(deadline).await;
         }
+        outcome
     }
 }
 

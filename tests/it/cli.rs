@@ -222,9 +222,11 @@ async fn demo_ends_by_itself_with_one_line_of_json() {
         number("produced") - number("late") - number("dead_lettered") - duplicates(&line),
         "{line}"
     );
-    for key in ["readable_p50_ms", "readable_p99_ms", "read_p50_us", "read_p99_us"] {
+    let more = ["edges", "diagnoses", "snapshots", "edge_to_prediction_p99_ms"];
+    for key in ["readable_p50_ms", "readable_p99_ms", "read_p50_us", "read_p99_us"].into_iter().chain(more) {
         assert!(number(key) > 0.0, "{key} of {line}");
     }
+    assert_eq!(number("snapshots"), number("diagnoses"), "{line}");
 }
 
 /// Data points sent twice count neither as applied nor otherwise, where the line says how many there were.

@@ -319,7 +319,8 @@ async fn the_diagnoses_of_an_entity_are_listed_newest_first_in_pages_and_by_time
         let mut listed: Vec<_> =
             entries.into_iter().map(|entry| (entry.diagnosis_id, entry.as_of_ms)).collect();
         let mut expected = moments.clone();
-        (listed.sort(), expected.sort());
+        listed.sort();
+        expected.sort();
         assert_eq!(listed, expected, "pages of {limit}");
     }
     let some = v1::ListDiagnosesRequest {
@@ -365,7 +366,8 @@ async fn evaluation_joins_prediction_outcome_and_snapshot_oldest_first() {
         |diagnosis: &v1::Diagnosis| diagnosis.prediction.as_ref().expect("a prediction").predicted_at_ms;
     assert!(all.is_sorted_by(|a, b| said(a) <= said(b)), "oldest first");
     let mut expected: Vec<_> = (0..count).filter(|i| i % 2 == 0).map(|i| format!("v-{i}")).collect();
-    (ids.sort(), expected.sort());
+    ids.sort();
+    expected.sort();
     assert_eq!(ids, expected);
     for diagnosis in &all {
         let snapshot = diagnosis.snapshot.as_ref().expect("a snapshot");

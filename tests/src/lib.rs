@@ -22,6 +22,7 @@
 mod bed;
 mod broker;
 mod check;
+mod edges;
 mod json;
 mod kafka;
 mod letters;
@@ -38,6 +39,7 @@ mod wait;
 pub use bed::{Bed, BedBuilder, POINTS, request};
 pub use broker::Broker;
 pub use check::{differences, halted, passed};
+pub use edges::{Edge, ModelTrigger, Told, edges_of, expected_edges};
 pub use kafka::Kafka;
 pub use model::{Definitions, Key, Model, Version, Why, compare};
 pub use process::{Output, build_binary, forebay, run, run_dir, run_with};

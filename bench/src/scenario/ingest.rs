@@ -44,7 +44,8 @@ pub async fn run(options: &Options, pairs: usize) -> anyhow::Result<Report> {
         let before = cpu::of_process(broker);
         let raw = raw(&stage, options.threads).await?;
         let between = cpu::of_process(broker);
-        let ours = forebay(&stage, options, pair).await?;
+        let definitions = stage.definitions(options.threads);
+        let ours = served(&stage, &options.lane, &format!("ingest-{pair}"), &definitions).await?;
         broker_cpu = [between - before, cpu::of_process(broker) - between];
         (bytes, disk) = (raw.bytes, ours.disk_bytes);
         if pair > 0 {
@@ -80,21 +81,32 @@ async fn raw(stage: &Stage, threads: usize) -> anyhow::Result<Raw> {
     Ok(Raw { sample: Sample { value, cpu_us: cpu as f64 / seen.count as f64 }, bytes: seen.bytes })
 }
 
-struct Ours {
-    sample: Sample,
+/// One server's run.
+pub(super) struct Ours {
+    /// Its rate.
+    pub sample: Sample,
     disk_bytes: u64,
+    metrics: String,
+}
+
+impl Ours {
+    /// A metric as it was at the end, all its labels together.
+    pub fn metric(&self, name: &str) -> Option<f64> {
+        let of = |line: &str| line.strip_prefix(name)?.rsplit_once(' ')?.1.parse::<f64>().ok();
+        self.metrics.lines().filter_map(of).reduce(|sum, value| sum + value)
+    }
 }
 
 /// From the first applied data point seen to the last one durable, by the server's own status.
-async fn forebay(stage: &Stage, options: &Options, pair: usize) -> anyhow::Result<Ours> {
-    let config = stage.server(&format!("ingest-{pair}"), &stage.definitions(options.threads), "");
+pub(super) async fn served(stage: &Stage, of: &str, name: &str, definitions: &str) -> anyhow::Result<Ours> {
+    let config = stage.server(name, definitions, "");
     let mut server = config.start().await;
     let client = server.connect().await;
     let total = stage.count;
     let (mut first, deadline) = (None, Instant::now() + Duration::from_secs(300));
     let (time, status) = loop {
         let status = client.status().await?;
-        let lane = lane(&status, &options.lane)?;
+        let lane = lane(&status, of)?;
         let (applied, durable) = passed(lane);
         let now = Instant::now();
         if applied > 0 {
@@ -106,11 +118,12 @@ async fn forebay(stage: &Stage, options: &Options, pair: usize) -> anyhow::Resul
         ensure!(now < deadline, "{durable} of {total} durable after 300 s: {lane:?}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     };
-    let disk_bytes = lane(&status, &options.lane)?.shards.iter().map(|shard| shard.disk_bytes).sum();
+    let disk_bytes = lane(&status, of)?.shards.iter().map(|shard| shard.disk_bytes).sum();
     let cpu_us = cpu::of_process(server.pid()) as f64 / total as f64;
+    let (_, metrics) = server.http_get("/metrics").await?;
     drop(client);
     finish(&mut server).await;
-    Ok(Ours { sample: Sample { value: total as f64 / time, cpu_us }, disk_bytes })
+    Ok(Ours { sample: Sample { value: total as f64 / time, cpu_us }, disk_bytes, metrics })
 }
 
 /// Stops the server and gives its disk back.

@@ -3,6 +3,7 @@
 pub mod engine;
 pub mod ingest;
 pub mod read;
+pub mod triggers;
 
 use std::time::Duration;
 

@@ -31,6 +31,7 @@ mod sources;
 mod status;
 mod topics;
 mod toy_model;
+mod triggers;
 
 use std::io;
 use std::process::ExitCode;
@@ -100,6 +101,8 @@ enum Command {
     Check(check::Args),
     /// Create the Kafka topics the definitions name
     Topics(topics::Args),
+    /// List triggers, and try a rule on the topics' history
+    Triggers(triggers::Args),
     /// List, show and redrive dead letters
     Dlq(dlq::Args),
     /// Decode the files of a shard
@@ -145,6 +148,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Reload(args) => client(reload::run(args, connection)),
         Command::Check(args) => check::run(args),
         Command::Topics(args) => client(topics::run(args)),
+        Command::Triggers(args) => triggers::run(args),
         Command::Dlq(args) => client(dlq::run(args)),
         Command::Inspect(args) => inspect::run(args),
         Command::Produce(args) => produce::run(args),

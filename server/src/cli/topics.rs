@@ -1,6 +1,7 @@
 //! `forebay topics`: creates the Kafka topics the definitions and the configuration name: feature topics, dead-letter
-//! topics, the registry.
+//! topics, the registry, edges.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -113,13 +114,24 @@ fn wanted(config: &Config, definitions: &Definitions, partitions: i32) -> Vec<Wa
         let sources =
             sources.map(|topic| Wanted { name: topic.name.clone(), partitions, settings: kept.clone() });
         let dead = Wanted { name: lane.dead_letter_topic.clone(), partitions: 1, settings: vec![large()] };
-        for topic in sources.chain([dead]) {
-            if wanted.iter().all(|other| other.name != topic.name) {
-                wanted.push(topic);
-            }
-        }
+        wanted.extend(sources.chain([dead]));
     }
+    wanted.extend(executor(config, definitions, partitions));
+    let mut named = HashSet::new();
+    wanted.retain(|topic| named.insert(topic.name.clone()));
     wanted
+}
+
+/// Where triggers tell edges; and if there are models, where diagnoses are asked for.
+fn executor(config: &Config, definitions: &Definitions, partitions: i32) -> Vec<Wanted> {
+    let plain = |name: &str| Wanted { name: name.to_owned(), partitions, settings: Vec::new() };
+    let mut topics: Vec<_> = definitions.triggers.iter().map(|trigger| plain(&trigger.edges_topic)).collect();
+    if !definitions.models.is_empty() {
+        let name = config.execute.dead_letter_topic.clone();
+        topics.push(plain(&config.execute.requests_topic));
+        topics.push(Wanted { name, partitions: 1, settings: vec![large()] });
+    }
+    topics
 }
 
 fn print(outcomes: &[(String, &str)], as_json: bool) -> anyhow::Result<()> {

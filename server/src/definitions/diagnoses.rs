@@ -69,7 +69,16 @@ pub(super) fn read(table: Table<'_>) -> Placed<DiagnosesDefinition> {
 
 /// Refuses what users may not take, then adds the lane and its views if the table is there.
 pub(super) fn expand(draft: &mut Draft, errors: &Errors) -> Option<DiagnosesDefinition> {
-    refuse_reserved(&draft.views, errors);
+    for view in draft.views.iter().filter(|view| view.item.name.starts_with(PREFIX)) {
+        let rule = format_args!("name: names that begin with `{PREFIX}` are the server's own");
+        errors.add(&view.place, rule);
+    }
+    let of_views = draft.views.iter().map(|view| (&view.place, view.item.id));
+    let triggers = draft.triggers.iter().map(|trigger| (&trigger.place, trigger.item.id));
+    for (place, _) in of_views.chain(triggers).filter(|(_, id)| IDS.contains(id)) {
+        let (first, last) = (IDS.start(), IDS.end());
+        errors.add(place, format_args!("id: {first} to {last} are the server's own, take another"));
+    }
     refuse_services(&draft.services, errors);
     let mut tables = std::mem::take(&mut draft.diagnoses).into_iter();
     let Placed { place, item } = tables.next()?;
@@ -80,18 +89,6 @@ pub(super) fn expand(draft: &mut Draft, errors: &Errors) -> Option<DiagnosesDefi
     let views = views(&item).into_iter();
     draft.views.extend(views.map(|view| Placed { place: place.clone(), item: view }));
     Some(item)
-}
-
-fn refuse_reserved(views: &[Placed<ViewDraft>], errors: &Errors) {
-    for Placed { place, item } in views {
-        if item.name.starts_with(PREFIX) {
-            errors.add(place, format_args!("name: names that begin with `{PREFIX}` are the server's own"));
-        }
-        if IDS.contains(&item.id) {
-            let (first, last) = (IDS.start(), IDS.end());
-            errors.add(place, format_args!("id: {first} to {last} are the server's own, take another"));
-        }
-    }
 }
 
 fn refuse_services(services: &[Placed<ServiceDraft>], errors: &Errors) {

@@ -30,7 +30,7 @@ pub use in_force::{Checked, Held, InForce, Refusal, Source};
 pub use load::{DefinitionErrors, load, parse};
 pub use lookup::Unknown;
 pub use model::Model;
-pub use trigger::{FirstSight, StateRule, Trigger, UNKNOWN};
+pub use trigger::{FirstSight, StateRule, Trigger, UNKNOWN, triggers_over};
 
 use crate::json::Plan;
 use crate::json::typed::Cell;

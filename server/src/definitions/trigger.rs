@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use super::compatible::Found;
 use super::grammar::{Placed, ViewDraft, finish, name, named, topic_name};
-use super::{Definitions, View};
+use super::{DefinitionErrors, Definitions, View};
 use crate::config::suggest::did_you_mean;
-use crate::config::table::{Errors, Table};
+use crate::config::table::{self, Errors, Table};
 use crate::config::units::show_duration;
 use crate::trigger::Rule;
 
@@ -217,6 +217,25 @@ fn compile(draft: RuleDraft, view: &View, hold_ms: i64, errors: &Errors) -> Opti
         hold_ms: draft.hold_ms.unwrap_or(hold_ms),
         state: draft.state,
     })
+}
+
+/// The triggers of one text, over views that are defined elsewhere: a rule that is only tried.
+///
+/// # Errors
+/// Everything wrong with them.
+pub fn triggers_over(
+    file: &str,
+    text: &str,
+    definitions: &Definitions,
+) -> Result<Vec<Arc<Trigger>>, DefinitionErrors> {
+    let errors = Errors::default();
+    let root = table::parse(file, text, &errors).unwrap_or_default();
+    let root = Table::new(file.to_owned(), &root, &errors);
+    let tables = root.tables("trigger", "trigger").into_iter().enumerate();
+    let drafts = tables.map(|(number, table)| read(named(file, "trigger", number, table, &errors)));
+    let triggers = drafts.filter_map(|draft| check(draft, definitions, &errors)).collect();
+    let errors = errors.into_vec();
+    if errors.is_empty() { Ok(triggers) } else { Err(DefinitionErrors(errors)) }
 }
 
 /// Notes ids that a view or another trigger has.

@@ -1,14 +1,19 @@
-//! `forebay demo`: everything in one process, so that one command shows a data point become readable. A stand-in for
-//! Kafka (`stage`), the server as it is, the mix at a gentle rate and a reader who measures (`cast`), a line a second
-//! (`screen`), and at the end the accounts: every data point produced must have become something (`outcome`).
+//! `forebay demo`: everything in one process, so that one command shows a data point become a diagnosis. A stand-in for Kafka
+//! (`stage`), the server as it is, the mix at a gentle rate and a reader who measures (`cast`), an executor with a toy
+//! model and a watcher of what they make of each edge (`judges`), a line a second (`screen`), and at the end the accounts:
+//! every data point produced must have become something, and every edge that is judged a diagnosis (`outcome`).
 //!
 //! ```text
-//!  mix ──► mock Kafka ──► server (ingest, storage, gRPC) ──► reader, prober
-//!   │                         │ Admin.GetStatus                  │
-//!   └────── produced ─────────┴────► line, accounts ◄── latency ─┘
+//!  mix ──► mock Kafka ──► server (ingest, trigger, storage, gRPC) ──► reader, prober
+//!   │          │ ▲              ▲    │ Admin.GetStatus                  │
+//!   │          │ └─ edges ──────┼────┼────► watcher ◄── diagnosis       │
+//!   │          └──► executor ───┘    │         │                        │
+//!   │                 └─► toy model  │         │                        │
+//!   └────── produced ────────────────┴─► line, accounts ◄── latency ────┘
 //! ```
 
 mod cast;
+mod judges;
 mod measures;
 pub mod model;
 mod outcome;
@@ -22,6 +27,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 
 use cast::Cast;
+use judges::{Judges, Toy};
 use outcome::Outcome;
 use screen::Screen;
 use stage::Stage;
@@ -75,20 +81,29 @@ pub fn run(args: Args) -> anyhow::Result<()> {
 async fn play(args: &Args) -> anyhow::Result<()> {
     let screen = Screen::new(args.json);
     screen.say("starting a stand-in for Kafka and a server ...");
-    let stage = Stage::set().await?;
+    let toy = Toy::start().await?;
+    let stage = Stage::set(&toy.endpoint).await?;
+    let judges = Judges::start(stage.executor_config()?, &stage.bootstrap, stage.client.clone()).await?;
     let cast = Cast::start(&stage, args)?;
     screen.introduce(&stage, &cast.sample_entity().await?);
-    watch(args, &stage, &cast, &screen).await?;
+    watch(args, &stage, &cast, &judges, &screen).await?;
     screen.say("letting the server catch up ...");
     let produced = cast.leave().await?;
-    let outcome = outcome::settle(&stage, produced.records, produced.measures).await;
+    let outcome = outcome::settle(&stage, produced.records, produced.measures, judges).await;
     stage.strike().await?;
+    toy.stop().await?;
     screen.clear();
     report(args, &outcome?)
 }
 
 /// Shows how it goes, until the time is up or Ctrl-C.
-async fn watch(args: &Args, stage: &Stage, cast: &Cast, screen: &Screen) -> anyhow::Result<()> {
+async fn watch(
+    args: &Args,
+    stage: &Stage,
+    cast: &Cast,
+    judges: &Judges,
+    screen: &Screen,
+) -> anyhow::Result<()> {
     let started = Instant::now();
     let end = async {
         match args.seconds {
@@ -106,7 +121,10 @@ async fn watch(args: &Args, stage: &Stage, cast: &Cast, screen: &Screen) -> anyh
         tokio::select! {
             () = &mut end => return Ok(()),
             _ = &mut interrupt => return Ok(()),
-            _ = seconds.tick() => screen.line(started.elapsed(), &stage.counts().await?, cast),
+            _ = seconds.tick() => {
+                screen.line(started.elapsed(), &stage.counts().await?, cast, &judges.judged());
+                screen.example(stage, judges.judged().example.as_ref());
+            }
         }
     }
 }

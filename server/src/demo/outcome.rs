@@ -6,6 +6,7 @@ use anyhow::bail;
 use comfy_table::{CellAlignment, Table, presets};
 use serde_json::{Value, json};
 
+use super::judges::{Judged, Judges};
 use super::measures::Measures;
 use super::stage::{Counts, Stage};
 
@@ -21,19 +22,30 @@ pub(super) struct Outcome {
     pub counts: Counts,
     /// What was measured.
     pub measures: Measures,
+    /// What became of edges.
+    pub judged: Judged,
 }
 
-/// Waits until the accounts balance, or the time for it is up.
-pub(super) async fn settle(stage: &Stage, produced: u64, measures: Measures) -> anyhow::Result<Outcome> {
+/// Waits until the accounts balance and every edge is told and judged, or the time for it is up.
+pub(super) async fn settle(
+    stage: &Stage,
+    produced: u64,
+    measures: Measures,
+    judges: Judges,
+) -> anyhow::Result<Outcome> {
     let deadline = tokio::time::Instant::now() + SETTLE;
     let mut pause = tokio::time::interval(Duration::from_millis(50));
+    let mut outcome = Outcome { produced, counts: Counts::default(), measures, judged: Judged::default() };
     loop {
         pause.tick().await;
-        let outcome = Outcome { produced, counts: stage.counts().await?, measures: measures.clone() };
-        if outcome.missing() == 0 || tokio::time::Instant::now() > deadline {
-            return Ok(outcome);
+        outcome.counts = stage.counts().await?;
+        let is_settled = outcome.missing() == 0 && stage.edges_waiting() == 0;
+        if is_settled || tokio::time::Instant::now() > deadline {
+            break;
         }
     }
+    outcome.judged = judges.leave(stage.edges()).await?;
+    Ok(outcome)
 }
 
 impl Outcome {
@@ -59,6 +71,10 @@ impl Outcome {
         if *failed > 0 {
             bail!("{failed} reads failed, the last one: {last_failure}");
         }
+        let Judged { diagnoses, snapshots, .. } = self.judged;
+        if snapshots != diagnoses {
+            bail!("{diagnoses} predictions are stored, and {snapshots} snapshots");
+        }
         if reads.is_empty() || readable.is_empty() {
             bail!("nothing was read: give it more time");
         }
@@ -79,13 +95,17 @@ impl Outcome {
             "readable_p99_ms": self.measures.readable_ms(0.99),
             "read_p50_us": self.measures.read_us(0.5),
             "read_p99_us": self.measures.read_us(0.99),
+            "edges": self.judged.edges,
+            "diagnoses": self.judged.diagnoses,
+            "snapshots": self.judged.snapshots,
+            "edge_to_prediction_p99_ms": self.judged.edge_to_prediction_ms(0.99),
         })
     }
 
     /// For people.
     pub fn table(&self) -> Table {
         let Counts { applied, late, duplicates, dead_lettered, expired, keys, .. } = self.counts;
-        let measures = &self.measures;
+        let (measures, judged) = (&self.measures, &self.judged);
         let rows = [
             ("data points produced", self.produced.to_string()),
             ("  applied: became the latest of their key", applied.to_string()),
@@ -100,6 +120,12 @@ impl Outcome {
             ("reads", measures.reads.len().to_string()),
             ("read, p50 us", measures.read_us(0.5).to_string()),
             ("read, p99 us", measures.read_us(0.99).to_string()),
+            ("edges: changes of a trigger's state", judged.edges.to_string()),
+            ("  to RED, which the model judges", judged.wanted.to_string()),
+            ("diagnoses: predictions stored", judged.diagnoses.to_string()),
+            ("  with their snapshot", judged.snapshots.to_string()),
+            ("edge to prediction, p50 ms", judged.edge_to_prediction_ms(0.5).to_string()),
+            ("edge to prediction, p99 ms", judged.edge_to_prediction_ms(0.99).to_string()),
         ];
         let mut table = Table::new();
         table.load_preset(presets::NOTHING);
@@ -119,7 +145,7 @@ mod tests {
         let mut measures = Measures::default();
         measures.reads.saturating_record(150);
         measures.readable.saturating_record(6_240);
-        Outcome { produced, counts, measures }
+        Outcome { produced, counts, measures, judged: Judged::default() }
     }
 
     #[test]

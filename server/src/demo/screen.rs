@@ -1,6 +1,7 @@
 //! What people see of the demo: where to look, and a line that is written anew every second. With `--json` nothing.
 
 use std::io::IsTerminal;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -8,6 +9,7 @@ use parking_lot::Mutex;
 
 use super::cast::{Cast, PROBED_VIEW};
 use super::executable;
+use super::judges::{Example, Judged};
 use super::stage::{Counts, Stage};
 
 /// The terminal, or what stands for it.
@@ -16,6 +18,8 @@ pub(super) struct Screen {
     /// A line that is refreshed in place; hidden when there is no terminal.
     bar: ProgressBar,
     terminal: bool,
+    /// Whether a diagnosis was shown.
+    shown: AtomicBool,
     before: Mutex<Before>,
 }
 
@@ -34,7 +38,13 @@ impl Screen {
         let style = ProgressStyle::with_template("{spinner} {wide_msg}").expect("a good template");
         bar.set_style(style);
         bar.enable_steady_tick(Duration::from_millis(200));
-        Screen { json, bar, terminal: std::io::stderr().is_terminal(), before: Mutex::default() }
+        Screen {
+            json,
+            bar,
+            terminal: std::io::stderr().is_terminal(),
+            shown: false.into(),
+            before: Mutex::default(),
+        }
     }
 
     /// What is going on.
@@ -66,6 +76,21 @@ impl Screen {
         self.bar.suspend(|| println!("{text}"));
     }
 
+    /// The first diagnosis, once.
+    pub fn example(&self, stage: &Stage, example: Option<&Example>) {
+        let Some(Example { id, entity, outputs }) = example else { return };
+        if self.json || self.shown.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let (program, server) = (executable(), &stage.server);
+        let program = program.display();
+        let text = format!(
+            "The signal of {entity} turned RED; the model says {outputs}. What it saw, and what was decided:\n\n  \
+             {program} diagnosis show --server {server} {id}\n"
+        );
+        self.bar.suspend(|| println!("{text}"));
+    }
+
     /// Rates count from here.
     pub fn begin(&self, counts: &Counts, cast: &Cast) {
         *self.before.lock() =
@@ -73,8 +98,8 @@ impl Screen {
     }
 
     /// The second's line.
-    pub fn line(&self, elapsed: Duration, counts: &Counts, cast: &Cast) {
-        let line = self.compose(elapsed, counts, cast);
+    pub fn line(&self, elapsed: Duration, counts: &Counts, cast: &Cast, judged: &Judged) {
+        let line = self.compose(elapsed, counts, cast, judged);
         match self.terminal {
             true => self.bar.set_message(line),
             false if !self.json => println!("{line}"),
@@ -82,14 +107,15 @@ impl Screen {
         }
     }
 
-    fn compose(&self, elapsed: Duration, counts: &Counts, cast: &Cast) -> String {
+    fn compose(&self, elapsed: Duration, counts: &Counts, cast: &Cast, judged: &Judged) -> String {
         let (measures, produced) = (cast.measures(), cast.produced());
         let mut before = self.before.lock();
         let seconds = (elapsed - before.elapsed).as_secs_f64().max(1e-3);
         let per_second = |now: u64, before: u64| now.saturating_sub(before) as f64 / seconds;
         let line = format!(
             "{:3} s | produced {:.0}/s | applied {:.0}/s | late {} dead-lettered {} duplicates {} | {} keys | \
-             lag {} ({} ms) | readable after {} ms (p99 {}) | read {} us (p99 {})",
+             lag {} ({} ms) | readable after {} ms (p99 {}) | read {} us (p99 {}) | \
+             edges {} diagnoses {} (p99 {} ms)",
             elapsed.as_secs(),
             per_second(produced, before.produced),
             per_second(counts.applied, before.applied),
@@ -103,6 +129,9 @@ impl Screen {
             measures.readable_ms(0.99),
             measures.read_us(0.5),
             measures.read_us(0.99),
+            judged.edges,
+            judged.diagnoses,
+            judged.edge_to_prediction_ms(0.99),
         );
         *before = Before { elapsed, produced, applied: counts.applied };
         line

@@ -2,6 +2,8 @@
 //! temporary directory, and a client of it. Knows nothing of what is produced and read.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -11,12 +13,25 @@ use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
 use tempfile::TempDir;
 
+use super::judges::EDGES;
 use crate::config::Config;
+use crate::lane::Lane;
 use crate::mix::{HIGH_VOLUME, STANDARD, dead_letter_topic, definitions, topics};
 use crate::serve::{self, Running};
 
 /// Partitions of each topic. The mock cluster keeps 5 MiB or 100,000 messages of each.
 const PARTITIONS: i32 = 4;
+/// Topics of edges, requests and diagnoses, and of their dead letters.
+const JUDGED_TOPICS: [&str; 8] = [
+    EDGES,
+    "forebay.snapshots",
+    "forebay.predictions",
+    "forebay.outcomes",
+    "forebay.diagnoses",
+    "forebay.diagnoses.dlq",
+    "forebay.diagnosis-requests",
+    "forebay.execute.dlq",
+];
 /// How long the server may take to serve all of its shards.
 const READY_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -31,9 +46,9 @@ pub(super) struct Stage {
     /// The public client, connected to it.
     pub client: Client,
     running: Running,
-    // Dropped after the server that uses them.
+    files: TempDir,
+    // Dropped after the server that uses it.
     _cluster: MockCluster<'static, DefaultProducerContext>,
-    _files: TempDir,
 }
 
 /// The server's own account of what became of the data points, over all lanes.
@@ -54,19 +69,20 @@ pub(super) struct Counts {
 }
 
 impl Stage {
-    /// Builds it all and waits until every shard serves.
-    pub async fn set() -> anyhow::Result<Stage> {
+    /// Builds it all and waits until every shard serves. `endpoint`: where the model is.
+    pub async fn set(endpoint: &str) -> anyhow::Result<Stage> {
         let cluster = cluster()?;
         let bootstrap = cluster.bootstrap_servers();
         let files =
             tempfile::Builder::new().prefix("forebay-demo-").tempdir().context("a temporary directory")?;
-        let running = serve::start(config(files.path(), &bootstrap)?, |_, _| Ok(()))
+        write_definitions(files.path(), endpoint)?;
+        let running = serve::start(config(files.path(), &bootstrap, "")?, |_, _| Ok(()))
             .await
             .context("starting the server")?;
         let server = format!("http://{}", running.grpc);
         let http = format!("http://{}", running.http);
         let client = Client::connect(ClientConfig::new([server.as_str()])).await?;
-        let stage = Stage { bootstrap, server, http, client, running, _cluster: cluster, _files: files };
+        let stage = Stage { bootstrap, server, http, client, running, files, _cluster: cluster };
         match tokio::time::timeout(READY_TIMEOUT, stage.ready()).await {
             Ok(outcome) => outcome?,
             Err(_) => bail!("the server did not become ready: {}", stage.waits_for().await),
@@ -111,6 +127,24 @@ impl Stage {
         Ok(count(&self.status().await?))
     }
 
+    /// What an executor beside the server is started with.
+    pub fn executor_config(&self) -> anyhow::Result<Config> {
+        let section = format!("[execute]\nservers = [\"{}\"]\nhttp_listen = \"127.0.0.1:0\"\n", self.server);
+        config(self.files.path(), &self.bootstrap, &section)
+    }
+
+    /// Edges that the server has told.
+    pub fn edges(&self) -> u64 {
+        let told = |lane: &Arc<Lane>| lane.counters.edges.load(Ordering::Relaxed);
+        self.running.lanes.iter().map(told).sum()
+    }
+
+    /// Edges that are still to be told.
+    pub fn edges_waiting(&self) -> u64 {
+        let waiting = |lane: &Arc<Lane>| lane.counters.edges_waiting.load(Ordering::Relaxed);
+        self.running.lanes.iter().map(waiting).sum()
+    }
+
     /// Stops the server as SIGTERM would; its files go.
     pub async fn strike(self) -> anyhow::Result<()> {
         self.running.stop().await.context("stopping the server")
@@ -125,23 +159,32 @@ fn cluster() -> anyhow::Result<MockCluster<'static, DefaultProducerContext>> {
     for lane in [STANDARD, HIGH_VOLUME] {
         cluster.create_topic(&dead_letter_topic(lane), 1, 1)?;
     }
+    for topic in JUDGED_TOPICS {
+        cluster.create_topic(topic, PARTITIONS, 1)?;
+    }
     Ok(cluster)
 }
 
-/// Writes the files a server is started with, and reads them as it would. The stand-in answers a fetch that found nothing
+/// The mix's, and what judges it.
+fn write_definitions(dir: &Path, endpoint: &str) -> anyhow::Result<()> {
+    let path = dir.join("definitions.toml");
+    let judged = include_str!("definitions.toml").replace("{endpoint}", endpoint);
+    let text = format!("{}\n{judged}", definitions(""));
+    std::fs::write(&path, text).with_context(|| format!("writing {}", path.display()))
+}
+
+/// Writes the file a server is started with, `more` included, and reads it as it would. The stand-in answers a fetch that found nothing
 /// when its wait is over, not when something comes: hence the short wait.
-fn config(dir: &Path, bootstrap: &str) -> anyhow::Result<Config> {
+fn config(dir: &Path, bootstrap: &str, more: &str) -> anyhow::Result<Config> {
     let toml = format!(
         "[server]\ninstance = \"demo\"\nlisten = \"127.0.0.1:0\"\nhttp_listen = \"127.0.0.1:0\"\n\
          definitions = \"definitions.toml\"\n\
          [kafka]\nbootstrap = \"{bootstrap}\"\ngroup = \"forebay-demo\"\n\
          [kafka.consumer]\n\"fetch.wait.max.ms\" = \"5\"\n\
-         [storage]\ndir = \"data\"\nsegment = \"16MiB\"\n"
+         [storage]\ndir = \"data\"\nsegment = \"16MiB\"\n{more}"
     );
     let file = dir.join("forebay.toml");
     std::fs::write(&file, toml).with_context(|| format!("writing {}", file.display()))?;
-    let path = dir.join("definitions.toml");
-    std::fs::write(&path, definitions("")).with_context(|| format!("writing {}", path.display()))?;
     Ok(Config::load(&file)?)
 }
 
@@ -160,7 +203,9 @@ fn all_ready(status: &GetStatusResponse) -> bool {
 
 fn count(status: &GetStatusResponse) -> Counts {
     let mut counts = Counts::default();
-    for lane in &status.lanes {
+    // What the diagnoses' lane takes in is no data point.
+    let of_mix = |lane: &&LaneStatus| [STANDARD, HIGH_VOLUME].contains(&lane.lane.as_str());
+    for lane in status.lanes.iter().filter(of_mix) {
         let said = lane.counters.unwrap_or_default();
         counts.applied += said.applied;
         counts.late += said.late;

@@ -17,7 +17,6 @@
 //! | `forebay_execute_store_retries_total` | | calls of the store that were repeated |
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use anyhow::Context as _;
 use axum::Router;
@@ -109,7 +108,7 @@ fn render(shown: &Shown) -> String {
         Kind::Counter,
         "Calls of the store that were repeated.",
     );
-    let retries = shown.tools.store.retries.load(Ordering::Relaxed);
+    let retries = shown.tools.store.retries();
     page.sample("forebay_execute_store_retries_total", &[], retries);
     page.finish()
 }

@@ -1,16 +1,13 @@
 //! The feature store, as the executor uses it: snapshots and predictions are written through it. A store that cannot be
 //! reached is waited for without end, so that records wait in Kafka; what it refuses for good is an error. Called by `job`.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use forebay_proto::v1::diagnoses_client::DiagnosesClient;
-use forebay_proto::v1::{
-    CreateSnapshotRequest, GetDiagnosisRequest, Prediction, RecordPredictionRequest, Snapshot,
-};
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
-use tonic::{Code, Request, Status};
+use forebay_client::{Client, ClientConfig, Error, TlsOptions};
+use forebay_proto::v1::{CreateSnapshotRequest, GetDiagnosisRequest, Prediction, Snapshot};
+use tokio::sync::OnceCell;
 
 use super::pace::Backoff;
 use crate::config::ExecuteConfig;
@@ -23,22 +20,14 @@ const CALL_DEADLINE: Duration = Duration::from_secs(10);
 /// How long something the store does not know yet, such as a feature service just applied, may stay unknown.
 const UNKNOWN_PATIENCE: Duration = Duration::from_secs(60);
 
-/// Connections to each server: one is one TCP stream and one thread there.
-const CHANNELS: usize = 2;
+/// The failure in a row that is logged: not the first, for a server that restarts is none.
+const LOGGED_FAILURE: u32 = 8;
 
-/// Largest answer taken, bytes.
-const MAX_ANSWER_BYTES: usize = 64 << 20;
-
-/// The servers, asked in turn until one answers.
-#[derive(Debug)]
+/// The servers.
 pub(super) struct Store {
-    channels: Vec<Channel>,
-    servers: usize,
-    next: AtomicUsize,
-    /// The server that answered last.
-    current: AtomicUsize,
-    /// Answers that made a call be repeated.
-    pub retries: AtomicUsize,
+    config: ClientConfig,
+    client: OnceCell<Client>,
+    retries: AtomicU64,
 }
 
 /// What is kept of a diagnosis.
@@ -50,86 +39,75 @@ pub(super) struct Kept {
 }
 
 impl Store {
-    /// Connects nothing yet; fails on an address or certificate that cannot be.
+    /// Connects nothing yet; fails if the certificate cannot be read.
     pub(super) fn new(config: &ExecuteConfig) -> anyhow::Result<Store> {
-        let tls = match &config.tls_ca {
-            Some(path) => {
-                let pem =
-                    std::fs::read(path).with_context(|| format!("[execute] tls_ca: {}", path.display()))?;
-                Some(ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem)))
-            }
-            None => None,
-        };
-        let mut channels = Vec::new();
-        for server in &config.servers {
-            let endpoint =
-                endpoint(server, tls.as_ref()).with_context(|| format!("[execute] servers: {server}"))?;
-            channels.extend((0..CHANNELS).map(|_| endpoint.connect_lazy()));
+        let mut client = ClientConfig::new(config.servers.iter().map(String::as_str));
+        client.deadline = CALL_DEADLINE;
+        if let Some(path) = &config.tls_ca {
+            let ca_pem =
+                std::fs::read(path).with_context(|| format!("[execute] tls_ca: {}", path.display()))?;
+            client.tls = Some(TlsOptions { ca_pem, ..TlsOptions::default() });
         }
-        let (next, current, retries) = Default::default();
-        Ok(Store { channels, servers: config.servers.len(), next, current, retries })
+        Ok(Store { config: client, client: OnceCell::new(), retries: AtomicU64::new(0) })
     }
 
-    fn client(&self) -> DiagnosesClient<Channel> {
-        let server = self.current.load(Ordering::Relaxed) % self.servers;
-        let turn = self.next.fetch_add(1, Ordering::Relaxed) % CHANNELS;
-        DiagnosesClient::new(self.channels[server * CHANNELS + turn].clone())
-            .max_decoding_message_size(MAX_ANSWER_BYTES)
+    /// Calls that were repeated.
+    pub(super) fn retries(&self) -> u64 {
+        self.retries.load(Ordering::Relaxed)
     }
 
     /// Creates a snapshot, or finds the one that was created before. The error says what is wrong with the request.
     pub(super) async fn snapshot(&self, request: CreateSnapshotRequest) -> Result<Kept, String> {
-        let id = request.diagnosis_id.clone();
-        let answer = self.until_answered(|mut client| {
-            let request = timed(request.clone());
-            async move { client.create_snapshot(request).await }
+        let answer = self.until_answered(|client| {
+            let request = request.clone();
+            async move { client.create_snapshot(request, None).await }
         });
-        let answer = answer.await.map_err(|status| said("CreateSnapshot", &status))?;
-        let snapshot = answer.snapshot.ok_or("CreateSnapshot answered without a snapshot")?;
-        Ok(Kept { snapshot, is_predicted: answer.existed && self.is_predicted(id).await? })
+        let answer = answer.await.map_err(|error| format!("CreateSnapshot: {error}"))?;
+        let snapshot = answer.snapshot.ok_or("CreateSnapshot: answered without a snapshot")?;
+        let is_predicted = answer.existed && self.is_predicted(&request.diagnosis_id).await?;
+        Ok(Kept { snapshot, is_predicted })
     }
 
-    async fn is_predicted(&self, diagnosis_id: String) -> Result<bool, String> {
-        let request = GetDiagnosisRequest { diagnosis_id, wait_for: None };
-        let answer = self.until_answered(|mut client| {
-            let request = timed(request.clone());
-            async move { client.get_diagnosis(request).await }
+    async fn is_predicted(&self, diagnosis_id: &str) -> Result<bool, String> {
+        let request = GetDiagnosisRequest { diagnosis_id: diagnosis_id.to_owned(), wait_for: None };
+        let answer = self.until_answered(|client| {
+            let request = request.clone();
+            async move { client.get_diagnosis(request, None).await }
         });
-        Ok(answer.await.map_err(|status| said("GetDiagnosis", &status))?.prediction.is_some())
+        Ok(answer.await.map_err(|error| format!("GetDiagnosis: {error}"))?.prediction.is_some())
     }
 
     /// Stores a prediction. One that is there already was stored by an earlier run of the same job: the first counts.
     pub(super) async fn predicted(&self, prediction: Prediction) -> Result<(), String> {
-        let request = RecordPredictionRequest { prediction: Some(prediction) };
-        let answer = self.until_answered(|mut client| {
-            let request = timed(request.clone());
-            async move { client.record_prediction(request).await }
+        let answer = self.until_answered(|client| {
+            let prediction = prediction.clone();
+            async move { client.record_prediction(prediction, None).await }
         });
         match answer.await {
-            Ok(_) => Ok(()),
-            Err(status) if status.code() == Code::AlreadyExists => Ok(()),
-            Err(status) => Err(said("RecordPrediction", &status)),
+            Ok(_) | Err(Error::AlreadyExists { .. }) => Ok(()),
+            Err(error) => Err(format!("RecordPrediction: {error}")),
         }
     }
 
-    async fn until_answered<T, F>(&self, call: impl Fn(DiagnosesClient<Channel>) -> F) -> Result<T, Status>
+    async fn until_answered<T, F>(&self, call: impl Fn(Client) -> F) -> Result<T, Error>
     where
-        F: Future<Output = Result<tonic::Response<T>, Status>>,
+        F: Future<Output = Result<T, Error>>,
     {
         let (started, mut failures) = (Instant::now(), 0);
         loop {
-            let server = self.current.load(Ordering::Relaxed);
-            let status = match call(self.client()).await {
-                Ok(answer) => return Ok(answer.into_inner()),
-                Err(status) if is_final(&status, started.elapsed()) => return Err(status),
-                Err(status) => status,
+            let client = self.client.get_or_try_init(|| Client::connect(self.config.clone())).await;
+            let answer = match client {
+                Ok(client) => call(client.clone()).await,
+                Err(error) => Err(error),
+            };
+            let error = match answer {
+                Err(error) if !is_final(&error, started.elapsed()) => error,
+                answer => return answer,
             };
             failures += 1;
             self.retries.fetch_add(1, Ordering::Relaxed);
-            // Another may have the shard; of those who failed together one turns.
-            self.current.compare_exchange(server, server + 1, Ordering::Relaxed, Ordering::Relaxed).ok();
-            if failures == 10 {
-                tracing::warn!(code = ?status.code(), reason = status.message(), "the store does not answer; tried on");
+            if failures == LOGGED_FAILURE {
+                tracing::warn!(%error, "the store does not answer; it is asked until it does");
             }
             let pause = BACKOFF.pause(failures, &mut rand::rng());
             tokio::time::sleep(pause).await;
@@ -137,33 +115,14 @@ impl Store {
     }
 }
 
-fn endpoint(server: &str, tls: Option<&ClientTlsConfig>) -> anyhow::Result<Endpoint> {
-    let endpoint = Endpoint::from_shared(server.to_owned())?
-        .connect_timeout(Duration::from_secs(2))
-        .tcp_nodelay(true)
-        .http2_keep_alive_interval(Duration::from_secs(20))
-        .keep_alive_while_idle(true);
-    Ok(match tls.filter(|_| server.starts_with("https:")) {
-        Some(tls) => endpoint.tls_config(tls.clone())?,
-        None => endpoint,
-    })
-}
-
-fn timed<T>(message: T) -> Request<T> {
-    let mut request = Request::new(message);
-    request.set_timeout(CALL_DEADLINE);
-    request
-}
-
-/// Whether asking again would be answered the same.
-fn is_final(status: &Status, tried: Duration) -> bool {
-    match status.code() {
-        Code::InvalidArgument | Code::AlreadyExists | Code::OutOfRange | Code::DataLoss => true,
-        Code::NotFound => tried >= UNKNOWN_PATIENCE,
+/// Whether asking again would be answered the same. What a person must mend on the server is waited for.
+fn is_final(error: &Error, tried: Duration) -> bool {
+    match error {
+        Error::NotFound { .. } => tried >= UNKNOWN_PATIENCE,
+        Error::Invalid { .. }
+        | Error::AlreadyExists { .. }
+        | Error::DataLoss { .. }
+        | Error::TooMuch { .. } => true,
         _ => false,
     }
-}
-
-fn said(call: &str, status: &Status) -> String {
-    format!("{call}: {:?}: {}", status.code(), status.message())
 }

@@ -91,6 +91,29 @@ impl TopicAdmin {
         }
     }
 
+    /// The first offset whose record is not older than a Kafka timestamp, none if there is no such record.
+    pub fn offset_at(
+        &self,
+        topic: &str,
+        partition: u32,
+        timestamp_ms: i64,
+        timeout: Duration,
+    ) -> Result<Option<i64>, DescribeError> {
+        let unreachable = |error: &dyn std::fmt::Display| {
+            DescribeError::Unreachable(format!(
+                "Kafka does not say where {topic}/{partition} is at {timestamp_ms} ms: {error}"
+            ))
+        };
+        let mut wanted = TopicPartitionList::new();
+        let asked = wanted.add_partition_offset(topic, partition as i32, Offset::Offset(timestamp_ms.max(0)));
+        asked.map_err(|error| unreachable(&error))?;
+        let found = self.consumer.offsets_for_times(wanted, timeout).map_err(|error| unreachable(&error))?;
+        match found.elements().first().map(rdkafka::topic_partition_list::TopicPartitionListElem::offset) {
+            Some(Offset::Offset(offset)) => Ok(Some(offset)),
+            _ => Ok(None),
+        }
+    }
+
     /// First offset of a partition's log and the offset its next record will have (of committed ones).
     pub fn bounds(
         &self,

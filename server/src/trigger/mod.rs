@@ -14,6 +14,7 @@ mod compare;
 mod expression;
 pub mod machine;
 pub mod record;
+pub mod replay;
 mod rule;
 #[cfg(test)]
 mod tests;

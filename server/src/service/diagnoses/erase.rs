@@ -13,6 +13,7 @@ use super::super::delete::Tombstones;
 use super::super::produce::{Outgoing, vector};
 use super::super::request;
 use super::home::{Home, Kept, snapshot_of};
+use crate::definitions::View;
 use crate::definitions::diagnoses::{BY_ENTITY, OUTCOMES, PREDICTIONS, PREFIX, SNAPSHOTS};
 use crate::diagnosis::entry::OfEntity;
 
@@ -94,8 +95,20 @@ impl Home {
             self.definitions.views.iter().filter(|view| {
                 !view.name.starts_with(PREFIX) && (kind.is_empty() || view.entity_kind == kind)
             });
-        let of = |view| Tombstones::new(&self.context, &self.definitions, view, None)?.of(entity);
-        views.map(|view| of(view)).collect()
+        views.map(|view| self.feature_tombstone(view, entity)).collect()
+    }
+
+    /// Only where the newest version can be looked at is a tombstone sure to win.
+    fn feature_tombstone(&self, view: &View, entity: &Bytes) -> Result<Outgoing, Status> {
+        let tombstone = Tombstones::new(&self.context, &self.definitions, view, None)?.of(entity)?;
+        let lane = self.context.lane(&view.lane_name);
+        match lane.and_then(|lane| lane.shard(tombstone.partition)) {
+            Some(_) => Ok(tombstone),
+            None => Err(Status::unavailable(format!(
+                "nothing was erased: lane {}, partition {} of view {:?} is not on this server",
+                view.lane_name, tombstone.partition, view.name
+            ))),
+        }
     }
 
     fn diagnosis_tombstones(&self, diagnoses: &[Doomed]) -> Result<Vec<Outgoing>, Status> {

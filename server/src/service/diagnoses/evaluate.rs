@@ -138,9 +138,17 @@ impl Walk {
         let range = HistoryRange { from_ms: Some(self.next_ms), to_ms: Some(to_ms), ..Default::default() };
         let read = move |context: &Context, reach: cold::Reach| {
             let (pin, now_ms) = (reach.pin(reader_of(&shard).of(view)), context.clock.now_ms());
-            let page = index::page(&pin, key.as_bytes(), view, &range, limit, now_ms)?;
+            let (mut range, mut listed) = (range, Vec::new());
+            loop {
+                let page = index::page(&pin, key.as_bytes(), view, &range, limit - listed.len(), now_ms)?;
+                listed.extend(page.listed);
+                range.after = page.last;
+                if range.after.is_none() || listed.len() >= limit {
+                    break;
+                }
+            }
             pin.check()?;
-            Ok(page.listed)
+            Ok(listed)
         };
         cold::read(&self.home.context, self.deadline, read).await
     }

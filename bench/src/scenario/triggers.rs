@@ -1,0 +1,97 @@
+//! What triggers cost ingest: the same data points applied and durable with triggers on every view, against the same
+//! server without any. Edges are told to the same broker.
+
+use anyhow::Context as _;
+use serde_json::json;
+
+use super::ingest::{Ours, served};
+use super::{Stage, progress};
+use crate::report::{Report, Row};
+
+/// What `forebay-bench triggers` can be told.
+#[derive(Debug, clap::Args)]
+pub struct Options {
+    /// Data points to consume in each measurement.
+    #[arg(long, default_value_t = 1_000_000)]
+    count: u64,
+    /// Partitions of each topic.
+    #[arg(long, default_value_t = 8)]
+    partitions: u32,
+    /// Consumer threads.
+    #[arg(long, default_value_t = 2)]
+    threads: usize,
+    /// Divides the number of entities.
+    #[arg(long, default_value_t = 20)]
+    scale: u64,
+}
+
+const LANE: &str = "high_volume";
+
+/// Two on each view, whose states change at one data point in a hundred or so.
+const FAST: [(&str, &str); 4] = [
+    ("device_radio", "snr_db < 4.3"),
+    ("device_radio", "utilization > 0.994 || rssi_dbm < -95 && online"),
+    ("device_traffic", "rtt_ms < 3.9"),
+    ("device_traffic", "loss > 0.0597 && score >= 0.5"),
+];
+/// The first of each view, for the interpreter.
+const INTERPRETED: [(&str, &str); 2] =
+    [("device_radio", "snr_db * 1.0 < 4.3"), ("device_traffic", "rtt_ms + 0.0 < 3.9")];
+
+/// Runs the pairs.
+pub async fn run(options: &Options, pairs: usize) -> anyhow::Result<Report> {
+    let stage = Stage::new(LANE, options.count, options.partitions, options.scale).await?;
+    let plain = stage.definitions(options.threads);
+    let sides = [
+        ("two fast triggers a view", "fast", with(&plain, &FAST, "fast")),
+        ("one interpreted rule a view", "interpreted", with(&plain, &INTERPRETED, "interpreted")),
+    ];
+    let mut report = Report::new("triggers");
+    report.data.insert("data_points", json!(stage.count));
+    report.data.insert("threads", json!(options.threads));
+    for (name, short, definitions) in sides {
+        stage.kafka.create_topics(&[&edges_topic(short)], options.partitions as i32).await;
+        let mut samples = Vec::new();
+        for pair in 0..=pairs {
+            let step = progress(format!("{name}: pair {pair} of {pairs} (0 is a warm-up)"));
+            let server = format!("{short}-{pair}");
+            let without = served(&stage, LANE, &format!("{server}-without"), &plain).await?;
+            let with = served(&stage, LANE, &server, &definitions).await?;
+            if pair > 0 {
+                samples.push((with.sample, without.sample));
+            }
+            note(&mut report, short, &with)?;
+            step.finish_and_clear();
+        }
+        report.rows.push(Row::new(name, "data points/s", "no triggers", &samples));
+    }
+    Ok(report)
+}
+
+fn note(report: &mut Report, short: &str, ours: &Ours) -> anyhow::Result<()> {
+    let key = match short {
+        "fast" => "edges_fast",
+        _ => "edges_interpreted",
+    };
+    let edges = ours.metric("forebay_edges_total").context("the server counts edges")?;
+    let waiting = ours.metric("forebay_edges_waiting").context("the server counts edges")?;
+    report.data.insert(key, json!(edges + waiting));
+    Ok(())
+}
+
+fn edges_topic(short: &str) -> String {
+    format!("bench.edges.{short}")
+}
+
+fn with(definitions: &str, rules: &[(&str, &str)], short: &str) -> String {
+    let mut text = definitions.to_owned();
+    for (number, (view, when)) in rules.iter().enumerate() {
+        text.push_str(&format!(
+            "\n[[trigger]]\nname = \"t{number}\"\nid = {}\nversion = 1\nview = \"{view}\"\nedges_topic = \"{}\"\n\
+             rules = [{{ state = \"RED\", when = \"{when}\" }}]\n",
+            900 + number,
+            edges_topic(short)
+        ));
+    }
+    text
+}
