@@ -2,6 +2,7 @@
 //! ARCHITECTURE.md has the map: records come in through `kafka` and `ingest`, rest in `forebay_storage`, and go out
 //! through `service`.
 
+pub mod assembly;
 pub mod cli;
 pub mod clock;
 pub mod config;

@@ -9,6 +9,10 @@
 //! | `forebay_registry_offset` | | last offset of the registry that was read, -1: none |
 //! | `forebay_registry_reading` | | 1 while the registry is being read, 0 when something keeps it from that |
 //! | `forebay_registry_held_back` | | definitions of the registry that are not in force as they stand there |
+//! | `forebay_assembly_requests_total` | | requests taken from the topic of requests |
+//! | `forebay_assembly_replies_total` | | answers that Kafka has |
+//! | `forebay_assembly_errors_total` | | answers that say an error |
+//! | `forebay_assembly_dead_lettered_total` | | requests that cannot be answered, put aside |
 //! | `forebay_applied_total` | lane | data points that became the current version of their key |
 //! | `forebay_late_total` | lane | older than the current version, kept as history |
 //! | `forebay_duplicate_total` | lane | same event time and bytes as the version they replaced |
@@ -58,6 +62,7 @@ pub fn render(context: &Context) -> String {
     let mut page = Page::new();
     server(&mut page, context);
     registry(&mut page, context);
+    assembly(&mut page, context);
     lanes(&mut page, context);
     shards(&mut page, context);
     topics(&mut page, context);
@@ -92,6 +97,22 @@ fn registry(page: &mut Page, context: &Context) {
     gauge("forebay_registry_reading", "Whether the registry is being read.", reading.into());
     let held = registry.held_back().len() as i64;
     gauge("forebay_registry_held_back", "Definitions that are not in force as they stand there.", held);
+}
+
+fn assembly(page: &mut Page, context: &Context) {
+    if context.config.assembly.requests_topic.is_none() {
+        return;
+    }
+    let counts = &crate::assembly::COUNTS;
+    for (name, help, counter) in [
+        ("forebay_assembly_requests_total", "Requests taken.", &counts.requests),
+        ("forebay_assembly_replies_total", "Answers that Kafka has.", &counts.replies),
+        ("forebay_assembly_errors_total", "Answers that say an error.", &counts.errors),
+        ("forebay_assembly_dead_lettered_total", "Requests put aside.", &counts.dead_lettered),
+    ] {
+        page.family(name, Kind::Counter, help);
+        page.sample(name, &[], counter.load(Ordering::Relaxed));
+    }
 }
 
 /// Name, meaning and place of a counter of a lane.

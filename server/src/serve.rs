@@ -11,6 +11,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::assembly::Assembly;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::definitions::InForce;
@@ -31,6 +32,7 @@ pub struct Running {
     /// Its lanes.
     pub lanes: Vec<Arc<Lane>>,
     ingest: Ingest,
+    assembly: Assembly,
     registry: Option<Arc<Registry>>,
     stop: watch::Sender<bool>,
     services: Vec<JoinHandle<anyhow::Result<()>>>,
@@ -83,6 +85,7 @@ pub async fn start(
         started,
         cold: Default::default(),
     });
+    let assembly = Assembly::start(&context)?;
     let stop = watch::Sender::new(false);
     let services = vec![
         tokio::spawn(service::serve(context.clone(), grpc, told(&stop))),
@@ -93,7 +96,7 @@ pub async fn start(
     if let Some(bound) = bound {
         bound(grpc_at, http_at)?;
     }
-    Ok(Running { grpc: grpc_at, http: http_at, lanes, ingest, registry, stop, services })
+    Ok(Running { grpc: grpc_at, http: http_at, lanes, ingest, assembly, registry, stop, services })
 }
 
 impl Running {
@@ -103,7 +106,11 @@ impl Running {
         let begun = Instant::now();
         self.stop.send_replace(true);
         self.registry.iter().for_each(|registry| registry.stop());
-        let ingest = tokio::task::spawn_blocking(move || self.ingest.stop());
+        let ingest = tokio::task::spawn_blocking(move || {
+            // It reads the shards: it goes before them.
+            self.assembly.stop();
+            self.ingest.stop();
+        });
         let mut outcome = Ok(());
         for service in self.services {
             outcome = outcome.and(service.await?);

@@ -1,5 +1,6 @@
 //! One binary with all integration tests, a module per capability; `forebay_tests` is the harness they use.
 
+mod assembly;
 mod bad_grpc;
 mod bad_json;
 mod bad_kafka;
@@ -28,6 +29,7 @@ mod read_your_writes;
 mod real_model;
 mod registry;
 mod reload;
+mod rest;
 mod shared;
 mod time;
 mod triggers;

@@ -32,6 +32,7 @@ mod programs;
 mod raw;
 mod record;
 mod rows;
+mod schema;
 mod server;
 mod wait;
 
@@ -43,9 +44,10 @@ pub use kafka::Kafka;
 pub use model::{Definitions, Key, Model, Version, Why, compare};
 pub use process::{Output, build_binary, forebay, run, run_dir, run_with};
 pub use programs::Program;
-pub use raw::{call, http, throw};
+pub use raw::{call, http, http_with, throw};
 pub use record::{Consumed, Place, Record};
 pub use rows::{Cell, Row, cells, rows};
+pub use schema::violations;
 pub use server::{Connection, Server, ServerConfig};
 pub use wait::{DEADLINE, eventually, eventually_within, heavy};
 

@@ -84,8 +84,22 @@ async fn exchange(address: &str, bytes: Vec<u8>, hang_up: bool) -> Vec<u8> {
 
 /// An HTTP/1.1 request of any method on a port: code and body.
 pub async fn http(address: &str, method: &str, path: &str) -> (u16, String) {
-    let request =
-        format!("{method} {path} HTTP/1.1\r\nHost: it\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
+    http_with(address, method, path, &[], "").await
+}
+
+/// The same with headers and a body.
+pub async fn http_with(
+    address: &str,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> (u16, String) {
+    let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    let request = format!(
+        "{method} {path} HTTP/1.1\r\nHost: it\r\nConnection: close\r\n{headers}Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
     let answer = String::from_utf8_lossy(&exchange(address, request.into_bytes(), false).await).into_owned();
     let code = answer.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or(0);
     (code, answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default())

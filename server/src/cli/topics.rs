@@ -100,6 +100,11 @@ fn wanted(config: &Config, definitions: &Definitions, partitions: i32) -> Vec<Wa
     let compacted = || vec![("cleanup.policy", "compact".to_owned())];
     let registry = registry.map(|topic| Wanted { name: topic.clone(), partitions: 1, settings: compacted() });
     let mut wanted: Vec<Wanted> = registry.collect();
+    if let Some(topic) = &config.assembly.requests_topic {
+        let letters = config.assembly.dead_letter_topic(topic);
+        wanted.push(Wanted { name: topic.clone(), partitions, settings: Vec::new() });
+        wanted.push(Wanted { name: letters, partitions: 1, settings: vec![large()] });
+    }
     for lane in &definitions.lanes {
         let diagnoses = definitions.diagnoses.as_ref().filter(|_| lane.name == diagnoses::LANE);
         let kept = diagnoses.map_or_else(Vec::new, |diagnoses| {

@@ -35,6 +35,8 @@ pub struct Config {
     pub execute: ExecuteConfig,
     /// `[registry]`
     pub registry: RegistryConfig,
+    /// `[assembly]`
+    pub assembly: AssemblyConfig,
 }
 
 /// Everything wrong with the configuration, one line each: file, section, key, what was expected, what to do.
@@ -210,4 +212,26 @@ pub struct ExecuteConfig {
 pub struct RegistryConfig {
     /// The compacted topic that holds definitions; absent: there is no registry.
     pub topic: Option<String>,
+}
+
+/// `[assembly]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AssemblyConfig {
+    /// The topic of requests; absent: none are taken.
+    pub requests_topic: Option<String>,
+    /// The consumer group.
+    pub group: String,
+    /// Threads, each a member of the group.
+    pub threads: usize,
+    /// Most requests of a thread without an acknowledged answer.
+    pub max_in_flight: usize,
+    /// Where requests go that cannot be answered; absent: `<requests_topic>.dlq`.
+    pub dead_letters: Option<String>,
+}
+
+impl AssemblyConfig {
+    /// Where requests of a topic go that cannot be answered.
+    pub fn dead_letter_topic(&self, requests_topic: &str) -> String {
+        self.dead_letters.clone().unwrap_or_else(|| format!("{requests_topic}.dlq"))
+    }
 }

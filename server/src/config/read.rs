@@ -9,8 +9,8 @@ use toml::Value;
 use super::owned;
 use super::table::{self, Errors, Table};
 use super::{
-    Config, ExecuteConfig, IngestConfig, KafkaConfig, ReadConfig, RegistryConfig, ServerConfig,
-    StorageConfig, TlsConfig, TriggersConfig,
+    AssemblyConfig, Config, ExecuteConfig, IngestConfig, KafkaConfig, ReadConfig, RegistryConfig,
+    ServerConfig, StorageConfig, TlsConfig, TriggersConfig,
 };
 
 const SECOND: i64 = 1000;
@@ -36,15 +36,17 @@ pub(super) fn config(
     };
     let within = |section: &str| place(file, section, from);
     let server = server(section("server"), within("server.tls"), dir);
+    let kafka = kafka(section("kafka"), within);
     let config = Config {
         execute: execute(section("execute"), dir, &server),
         server,
-        kafka: kafka(section("kafka"), within),
         storage: storage(section("storage"), dir),
         ingest: ingest(section("ingest")),
         triggers: triggers(section("triggers")),
         read: read(section("read")),
         registry: registry(section("registry")),
+        assembly: assembly(section("assembly"), &kafka.group),
+        kafka,
     };
     root.finish();
     config
@@ -234,6 +236,18 @@ fn servers(table: &Table<'_>) -> Vec<String> {
         None => {}
     }
     servers
+}
+
+fn assembly(table: Table<'_>, group: &str) -> AssemblyConfig {
+    let config = AssemblyConfig {
+        requests_topic: topic(&table, "requests_topic"),
+        group: name(&table, "group").unwrap_or_else(|| format!("{group}.assembly")),
+        threads: table.integer("threads", 1..=64).unwrap_or(1) as usize,
+        max_in_flight: table.integer("max_in_flight", 1..=1_000_000).unwrap_or(10_000) as usize,
+        dead_letters: topic(&table, "dead_letter_topic"),
+    };
+    table.finish();
+    config
 }
 
 /// Kafka's rule for topics.
