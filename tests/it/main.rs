@@ -13,6 +13,7 @@ mod client;
 mod crash;
 mod diagnoses;
 mod diagnoses_cli;
+mod diagnoses_found;
 mod diagnoses_group;
 mod diagnoses_kept;
 mod diagnoses_moment;

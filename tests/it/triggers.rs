@@ -188,6 +188,9 @@ async fn p15_each_edge_id_is_seen_once_by_a_read_committed_consumer() {
     assert!(told.len() > total as usize / 5, "the run had edges to lose: {}", told.len());
 }
 
+/// Event time, offset, state, and the state before if there was an edge.
+type Stored = (i64, i64, String, Option<String>);
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn p16_state_and_edge_never_disagree() {
     let _permit = heavy().await;
@@ -207,12 +210,15 @@ async fn p16_state_and_edge_never_disagree() {
     let told = Told::read(&watched.kafka, &watched.edges).await;
     assert_eq!(watched.server.terminate().await, 0);
     let ids: BTreeSet<&str> = told.edges.iter().map(|(id, _)| id.as_str()).collect();
-    let mut stored: BTreeMap<(String, u64), (i64, i64, String, Option<String>)> = BTreeMap::new();
+    let mut stored: BTreeMap<(String, u64), Stored> = BTreeMap::new();
     let mut stored_ids = BTreeSet::new();
     for partition in 0..2 {
         let shard = watched.server.config.dir.join("data/main").join(partition.to_string());
         let lines = run(["inspect", shard.to_str().expect("UTF-8"), "--json"]).await.ok().json_lines();
-        for record in lines.iter().filter(|line| line["what"] == "record" && matches!(line["view"].as_u64(), Some(100 | 101))) {
+        for record in lines
+            .iter()
+            .filter(|line| line["what"] == "record" && matches!(line["view"].as_u64(), Some(100 | 101)))
+        {
             let text = record["payload"].as_str().map(str::to_owned);
             let payload = text.map(|text| serde_json::from_str(&text).expect("JSON"));
             let payload: Value = payload.unwrap_or_else(|| record["payload"].clone());

@@ -67,7 +67,7 @@ impl Record {
 
 impl Job {
     /// Reads a record. What has a topic for its answer is answered, be it with an error; the rest is poison.
-    pub(super) fn read(record: Record) -> Result<Job, (Record, Poison)> {
+    pub(super) fn read(record: Record) -> Result<Job, Box<(Record, Poison)>> {
         let payload = record.payload.clone().unwrap_or_default();
         let ask: Result<Ask, _> = serde_json::from_slice(&payload);
         let header = match record.header(REPLY_TOPIC).map(|name| String::from_utf8(name.to_vec())) {
@@ -75,20 +75,20 @@ impl Job {
             Some(Ok(name)) => Some(name),
             Some(Err(_)) => {
                 let why = format!("header {REPLY_TOPIC} is not UTF-8");
-                return Err((record, ("no_reply_topic", why)));
+                return Err(Box::new((record, ("no_reply_topic", why))));
             }
         };
         let ask = match ask {
             Ok(ask) => ask,
-            Err(error) => return Err((record, ("malformed_request", format!("value: {error}")))),
+            Err(error) => return Err(Box::new((record, ("malformed_request", format!("value: {error}"))))),
         };
         let Some(reply_topic) = header.or(ask.reply_topic.clone()) else {
             let why = format!("neither header {REPLY_TOPIC} nor reply_topic names a topic for the answer");
-            return Err((record, ("no_reply_topic", why)));
+            return Err(Box::new((record, ("no_reply_topic", why))));
         };
         if !is_topic(&reply_topic) {
             let why = format!("{reply_topic:?} cannot be a Kafka topic");
-            return Err((record, ("no_reply_topic", why)));
+            return Err(Box::new((record, ("no_reply_topic", why))));
         }
         let correlation = record.header(CORRELATION).or(ask.id.clone().map(Bytes::from));
         Ok(Job {
@@ -162,7 +162,7 @@ mod tests {
             (r#"{"entity": "k", "views": ["v"]}"#, &[], "no_reply_topic"),
             (r#"{"entity": "k", "views": ["v"], "reply_topic": "a b"}"#, &[], "no_reply_topic"),
         ] {
-            let (_, (found, why)) = Job::read(record(body, headers)).expect_err(body);
+            let (_, (found, why)) = *Job::read(record(body, headers)).expect_err(body);
             assert_eq!(found, reason, "{body}: {why}");
         }
         let job = Job::read(record(r#"{"entity": "base64:?", "views": []}"#, &[("reply-topic", "t")]))

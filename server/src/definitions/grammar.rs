@@ -5,7 +5,7 @@ use super::diagnoses::{self, DiagnosesDefinition};
 use super::trigger::{self, TriggerDraft};
 use super::{
     EventTimeSource, Field, FieldType, HistoryClass, LaneDefinition, Model, Partitioner, TimeUnit,
-    TopicDefinition, model,
+    TopicDefinition, model_grammar,
 };
 use crate::config::table::{self, Errors, Table};
 use crate::config::units::show_duration;
@@ -81,7 +81,7 @@ pub(super) fn read(file: &str, root: &toml::Table, errors: &Errors, draft: &mut 
         draft.diagnoses.push(diagnoses::read(table));
     }
     for (number, table) in root.tables("model", "model").into_iter().enumerate() {
-        draft.models.push(model::read(named(file, "model", number, table, errors)));
+        draft.models.push(model_grammar::read(named(file, "model", number, table, errors)));
     }
     root.finish();
 }

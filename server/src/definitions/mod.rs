@@ -11,6 +11,7 @@ mod in_force;
 mod load;
 mod lookup;
 pub mod model;
+mod model_grammar;
 pub mod pieces;
 #[cfg(test)]
 mod tests;

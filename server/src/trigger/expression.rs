@@ -1,7 +1,6 @@
 //! A condition outside the fast path: one expression for the CEL interpreter, with the fields it names. Costs some
 //! microseconds; whatever cannot be evaluated is false. Called by `rule`.
 
-use std::borrow::Cow;
 use std::sync::{Arc, LazyLock};
 
 use cel::common::ast::{EntryExpr, Expr, LiteralValue};
@@ -63,7 +62,7 @@ fn given(cell: Cell<'_>) -> Value {
     }
 }
 
-fn json(text: &Cow<'_, [u8]>) -> Value {
+fn json(text: &[u8]) -> Value {
     let parsed = serde_json::from_slice::<serde_json::Value>(text).ok();
     parsed.and_then(|value| cel::to_value(value).ok()).unwrap_or(Value::Null)
 }
