@@ -34,17 +34,20 @@ pub fn model(name: &str, endpoint: &str, more: &str) -> String {
     )
 }
 
-/// A bed with diagnoses, the trigger, these models and the executor's topics.
+/// A bed with diagnoses, the trigger, these models (or other definitions) and the executor's topics.
 pub async fn bed(name: &str, models: &str) -> Bed {
     let definitions =
         format!("[diagnoses]\ntopic_prefix = \"{{ns}}\"\nttl = \"30d\"\n{POINTS}{TRIGGER}{models}");
-    let bed = Bed::new(name).definitions(&definitions).start().await;
-    let file = bed.server.config.file();
-    let text = std::fs::read_to_string(&file).expect("readable") + &CONFIG.replace("{ns}", &bed.namespace);
-    std::fs::write(&file, text).expect("written");
-    let topics = ["edges", "requests", "execute-dlq"].map(|name| bed.topic(name));
-    bed.kafka.create_topics(&topics.each_ref().map(String::as_str), 2).await;
-    bed
+    let (config, kafka, namespace, definitions) = Bed::new(name).definitions(&definitions).prepare().await;
+    let text =
+        std::fs::read_to_string(config.file()).expect("readable") + &CONFIG.replace("{ns}", &namespace);
+    std::fs::write(config.file(), text).expect("written");
+    let topics = ["edges", "requests", "execute-dlq"].map(|name| format!("{namespace}.{name}"));
+    kafka.create_topics(&topics.each_ref().map(String::as_str), 2).await;
+    let server = config.start().await;
+    server.wait_ready().await;
+    let client = server.connect().await;
+    Bed { kafka, namespace, definitions, server, client, partitions: 2 }
 }
 
 /// A data point, and the edge that it caused; the edge is not sent yet.
@@ -87,6 +90,12 @@ fn score(elements: &[f64]) -> f64 {
     1.0 / (1.0 + ((mean - 30.0) / 5.0).exp())
 }
 
+/// That two numbers are the same, but for the last digit that reading JSON may change.
+pub fn assert_same(found: &serde_json::Value, expected: f64) {
+    let found = found.as_f64().expect("a number");
+    assert!((found - expected).abs() <= expected.abs() * 1e-15, "{found} is not {expected}");
+}
+
 /// Predictions of a model by diagnosis id, with how often each is listed.
 pub async fn predictions(bed: &Bed, model: &str) -> anyhow::Result<BTreeMap<String, Vec<v1::Prediction>>> {
     let request = v1::EvaluateRequest { model: model.into(), ..Default::default() };
@@ -111,7 +120,8 @@ async fn an_edge_becomes_a_diagnosis() {
     assert_eq!(snapshot.feature_service, "all@1");
     assert_eq!((prediction.status(), prediction.error.as_str()), (PredictionStatus::Ok, ""));
     let outputs: serde_json::Value = serde_json::from_slice(&prediction.outputs_json).expect("JSON");
-    assert_eq!(outputs, json!({"score": score(&[12.5, 10.0]), "label": "bad"}));
+    assert_same(&outputs["score"], score(&[12.5, 10.0]));
+    assert_eq!(outputs["label"], "bad");
     assert_eq!((prediction.model.as_str(), prediction.attempts), ("judge@1", 1));
     let cause = prediction.cause.expect("the edge");
     assert_eq!(
@@ -164,7 +174,7 @@ async fn each_edge_is_judged_once_though_the_executor_is_killed() {
         let [prediction] = &found[id][..] else { panic!("{id} is listed {} times", found[id].len()) };
         assert_eq!(prediction.status(), PredictionStatus::Ok, "{prediction:?}");
         let outputs: serde_json::Value = serde_json::from_slice(&prediction.outputs_json).expect("JSON");
-        assert_eq!(outputs["score"], json!(score), "{id}");
+        assert_same(&outputs["score"], *score);
         let kept = diagnosis(&bed, id).await.expect("kept");
         assert_eq!(kept.prediction.as_ref(), Some(prediction));
         assert!(kept.snapshot.is_some());
@@ -188,7 +198,8 @@ async fn a_diagnosis_can_be_asked_for() {
     bed.send_all(asked.into_iter().map(ask)).await;
     let prediction = predicted(&bed, "by-model").await.prediction.expect("a prediction");
     let outputs: serde_json::Value = serde_json::from_slice(&prediction.outputs_json).expect("JSON");
-    assert_eq!(outputs, json!({"score": score(&[50.0, 40.0]), "label": "good"}));
+    assert_same(&outputs["score"], score(&[50.0, 40.0]));
+    assert_eq!(outputs["label"], "good");
     assert_eq!(prediction.cause, None);
     let before = predicted(&bed, "before").await.prediction.expect("a prediction");
     assert_eq!((before.status(), before.attempts), (PredictionStatus::NotAsked, 0));
@@ -243,4 +254,58 @@ async fn bad_edges_and_requests_are_put_aside_and_hold_up_nobody() {
     );
     let none = diagnosis(&bed, "d").await.expect_err("nothing came of them");
     assert_eq!(none.code(), Code::NotFound);
+}
+
+/// A trigger that tells edges by itself.
+const DROP: &str = r#"
+[[trigger]]
+name = "drop"
+id = 91
+version = 1
+view = "points"
+edges_topic = "{ns}.edges"
+rules = [{ state = "RED", when = "d < 10" }]
+"#;
+
+#[tokio::test]
+async fn p12_a_diagnosis_sees_the_features_of_its_edge_and_nothing_later() {
+    let toy = Program::toy_model(&[]).await;
+    let judge = model("judge", &toy.endpoint(), "states = [\"RED\"]").replace("\"low\"", "\"drop\"");
+    let bed = bed("execute_trigger", &format!("{DROP}{judge}")).await;
+    let (ts, entities) = (event_now() - 10_000, 40);
+    let point = |entity: i64, at: i64, d: i64| {
+        Record::new(
+            "points",
+            format!("c-{entity}").as_bytes(),
+            format!(r#"{{"ts":{},"d":{d},"i":{entity}}}"#, ts + at),
+        )
+    };
+    // Good, bad, and good again before anybody judges.
+    for (at, d) in [(0, 50), (1_000, 5), (2_000, 60)] {
+        bed.send_all((0..entities).map(|entity| point(entity, at, d))).await;
+    }
+    bed.settled().await;
+    let _executor = Program::executor(&bed.server, &[]).await;
+    let found = eventually("every fall is judged", || async {
+        let found = predictions(&bed, "judge@1").await?;
+        ensure!(found.len() == entities as usize, "{}", found.len());
+        Ok(found)
+    })
+    .await;
+    for (id, predictions) in found {
+        let [prediction] = &predictions[..] else { panic!("{id} is listed {} times", predictions.len()) };
+        let cause = prediction.cause.clone().expect("an edge");
+        assert_eq!(
+            (cause.edge_id, cause.from_state.as_str(), cause.to_state.as_str()),
+            (id.clone(), "GREEN", "RED")
+        );
+        let entity: i64 =
+            std::str::from_utf8(&prediction.entity[2..]).expect("text").parse().expect("a number");
+        let outputs: serde_json::Value = serde_json::from_slice(&prediction.outputs_json).expect("JSON");
+        assert_same(&outputs["score"], score(&[5.0, entity as f64]));
+        let snapshot = diagnosis(&bed, &id).await.expect("kept").snapshot.expect("a snapshot");
+        let seen = &snapshot.values[0];
+        assert_eq!((snapshot.as_of_ms, seen.event_time_ms), (ts + 1_000, ts + 1_000));
+        assert_eq!(Some(seen.json.as_ref()), point(entity, 1_000, 5).value.as_deref());
+    }
 }

@@ -35,7 +35,8 @@ settings = {
 rows = [[12.5, 20.0], [48.0, 10.0], [31.0, 190.0]]
 said = {
     "rows": rows,
-    "labels": model.predict(rows).tolist(),
-    "probabilities": model.predict_proba(rows).tolist(),
+    # One by one, as they will be asked: sums of many rows are rounded otherwise.
+    "labels": [model.predict([row]).tolist()[0] for row in rows],
+    "probabilities": [model.predict_proba([row]).tolist()[0] for row in rows],
 }
 print(json.dumps(said))

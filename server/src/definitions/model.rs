@@ -223,7 +223,10 @@ fn endpoint(table: &Table<'_>) -> String {
     const PURPOSE: &str = "where its server listens for gRPC, as \"http://host:port\"";
     let Some(text) = table.required("endpoint", PURPOSE) else { return String::new() };
     let port = text.strip_prefix("http://").and_then(|rest| rest.rsplit_once(':'));
-    if !port.is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok()) {
+    let is_host = |host: &str| {
+        !host.is_empty() && host.chars().all(|c| c.is_ascii_alphanumeric() || "-._[]:".contains(c))
+    };
+    if !port.is_some_and(|(host, port)| is_host(host) && port.parse::<u16>().is_ok()) {
         table.error("endpoint", format_args!("expected \"http://host:port\", found \"{text}\""));
     }
     text.to_owned()
@@ -511,6 +514,7 @@ outputs = [{ tensor = "y", datatype = "INT64" }]
     #[test]
     fn bad_61_a_model_says_what_is_wrong_with_it() {
         for (old, new, expected) in [
+            ("\"http://127.0.0.1:9000\"", "\"http://a b:9000\"", "endpoint: expected \"http://host:port\""),
             ("\"http://127.0.0.1:9000\"", "\"127.0.0.1:9000\"", "endpoint: expected \"http://host:port\""),
             ("\"health@1\"", "\"health\"", "feature_service: expected \"health@version\""),
             ("\"health@1\"", "\"health@3\"", "has no version 3: the highest is 2"),

@@ -80,9 +80,9 @@ impl Job {
     pub(super) async fn run(&self, store: &Store, model: &Arc<Asked>, counts: &Counts) -> Result<(), String> {
         let kept = store.snapshot(self.snapshot_request(&model.definition.feature_service)).await?;
         counts.snapshot();
-        if kept.is_predicted {
+        if let Some(first) = kept.prediction {
             counts.repeated();
-            return Ok(());
+            return store.predicted(first).await;
         }
         let verdict = model.judge(&self.diagnosis_id, &kept.snapshot).await;
         counts.judged(&verdict);

@@ -34,8 +34,8 @@ pub(super) struct Store {
 pub(super) struct Kept {
     /// Its snapshot.
     pub snapshot: Snapshot,
-    /// It has a prediction already.
-    pub is_predicted: bool,
+    /// Its prediction, if it has one already.
+    pub prediction: Option<Prediction>,
 }
 
 impl Store {
@@ -58,35 +58,50 @@ impl Store {
 
     /// Creates a snapshot, or finds the one that was created before. The error says what is wrong with the request.
     pub(super) async fn snapshot(&self, request: CreateSnapshotRequest) -> Result<Kept, String> {
+        let id = request.diagnosis_id.clone();
         let answer = self.until_answered(|client| {
             let request = request.clone();
             async move { client.create_snapshot(request, None).await }
         });
         let answer = answer.await.map_err(|error| format!("CreateSnapshot: {error}"))?;
         let snapshot = answer.snapshot.ok_or("CreateSnapshot: answered without a snapshot")?;
-        let is_predicted = answer.existed && self.is_predicted(&request.diagnosis_id).await?;
-        Ok(Kept { snapshot, is_predicted })
+        let prediction = match answer.existed {
+            true => self.prediction(id).await?,
+            false => None,
+        };
+        Ok(Kept { snapshot, prediction })
     }
 
-    async fn is_predicted(&self, diagnosis_id: &str) -> Result<bool, String> {
-        let request = GetDiagnosisRequest { diagnosis_id: diagnosis_id.to_owned(), wait_for: None };
+    async fn prediction(&self, diagnosis_id: String) -> Result<Option<Prediction>, String> {
+        let request = GetDiagnosisRequest { diagnosis_id, wait_for: None };
         let answer = self.until_answered(|client| {
             let request = request.clone();
             async move { client.get_diagnosis(request, None).await }
         });
-        Ok(answer.await.map_err(|error| format!("GetDiagnosis: {error}"))?.prediction.is_some())
+        Ok(answer.await.map_err(|error| format!("GetDiagnosis: {error}"))?.prediction)
     }
 
-    /// Stores a prediction. One that is there already was stored by an earlier run of the same job: the first counts.
+    /// Stores a prediction. If there is one already, of an earlier run of the same job, the first counts; it is stored
+    /// again as it is, because that run may have been cut off before the prediction could be found by its model.
     pub(super) async fn predicted(&self, prediction: Prediction) -> Result<(), String> {
+        let id = prediction.diagnosis_id.clone();
+        let stored = match self.record(prediction).await {
+            Err(Error::AlreadyExists { .. }) => match self.prediction(id).await? {
+                Some(first) => self.record(first).await,
+                // Erased since.
+                None => Ok(()),
+            },
+            stored => stored,
+        };
+        stored.map_err(|error| format!("RecordPrediction: {error}"))
+    }
+
+    async fn record(&self, prediction: Prediction) -> Result<(), Error> {
         let answer = self.until_answered(|client| {
             let prediction = prediction.clone();
             async move { client.record_prediction(prediction, None).await }
         });
-        match answer.await {
-            Ok(_) | Err(Error::AlreadyExists { .. }) => Ok(()),
-            Err(error) => Err(format!("RecordPrediction: {error}")),
-        }
+        answer.await.map(drop)
     }
 
     async fn until_answered<T, F>(&self, call: impl Fn(Client) -> F) -> Result<T, Error>

@@ -65,9 +65,7 @@ fn convert(datatype: Datatype, json: &[u8]) -> Option<Element> {
     let value: Value = serde_json::from_slice(json).ok()?;
     let whole = || value.as_i64().or_else(|| value.as_bool().map(i64::from));
     Some(match datatype {
-        Datatype::Fp64 | Datatype::Fp32 => {
-            Element::Float(value.as_f64().or_else(|| value.as_bool().map(|flag| f64::from(u8::from(flag))))?)
-        }
+        Datatype::Fp64 | Datatype::Fp32 => Element::Float(float(&value, json)?),
         Datatype::Int64 => Element::Int(whole()?),
         Datatype::Int32 => Element::Int(i32::try_from(whole()?).ok()?.into()),
         Datatype::Bool => Element::Bool(value.as_bool()?),
@@ -76,6 +74,15 @@ fn convert(datatype: Datatype, json: &[u8]) -> Option<Element> {
             _ => Element::Bytes(json.to_vec()),
         },
     })
+}
+
+/// The double nearest to what is written; serde_json's own may be the one beside it.
+fn float(value: &Value, json: &[u8]) -> Option<f64> {
+    match value {
+        Value::Number(_) => std::str::from_utf8(json).ok()?.trim().parse().ok(),
+        Value::Bool(flag) => Some(f64::from(u8::from(*flag))),
+        _ => None,
+    }
 }
 
 fn push(contents: &mut InferTensorContents, datatype: Datatype, element: Element) {
@@ -162,6 +169,7 @@ pub(super) mod tests {
         let get = |datatype, json| one(datatype, json, Missing::Refuse).expect(json);
         assert_eq!(get(Datatype::Fp32, "0.1").fp32_contents, [0.1_f32]);
         assert_eq!(get(Datatype::Fp64, "true").fp64_contents, [1.0]);
+        assert_eq!(get(Datatype::Fp64, " 0.9926084586557181 ").fp64_contents, [0.9926084586557181]);
         assert_eq!(get(Datatype::Int64, "9223372036854775807").int64_contents, [i64::MAX]);
         assert_eq!(get(Datatype::Int32, "-5").int_contents, [-5]);
         assert_eq!(get(Datatype::Bool, "false").bool_contents, [false]);

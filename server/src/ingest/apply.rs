@@ -159,8 +159,7 @@ impl LaneThread {
     /// A record that the shard has: its edges may not be told.
     fn take_up_again(&mut self, at: usize, topic: usize, message: &RawMessage) -> Result<(), WriteError> {
         self.run.lane.counters.replayed.fetch_add(1, Ordering::Relaxed);
-        if !self.is_untold(at, topic, message.offset()) || self.shards[at].applied(topic) < message.offset() {
-            // Edges of the frame being filled are beside it already.
+        if !self.is_untold(at, topic, message.offset()) {
             return Ok(());
         }
         let shard = &mut self.shards[at];

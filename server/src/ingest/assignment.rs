@@ -157,6 +157,7 @@ impl LaneThread {
             ready_at: bounds.end.saturating_sub(lag),
             committed: -1,
             told_from: 0,
+            stored_to: 0,
             reread: i64::MAX,
         };
         let sources: Vec<Source> = self.run.topics().into_iter().zip(bounds).map(source).collect();

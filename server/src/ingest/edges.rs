@@ -301,6 +301,10 @@ struct Worker {
 
 impl Worker {
     fn run(mut self) {
+        // What a process of this name left behind is aborted now: the group's offsets wait for it.
+        if let Err(failure) = self.transactions.prepare() {
+            tracing::warn!(lane = self.shared.lane.definition.name, %failure, "edges wait");
+        }
         let mut last = Instant::now();
         while let Some(work) = self.next(last) {
             last = Instant::now();

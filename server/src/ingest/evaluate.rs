@@ -310,3 +310,7 @@ fn message(edge: &Edge<'_>, at: At) -> EdgeMessage {
 fn key(trigger: &Trigger, entity: &[u8]) -> u128 {
     xxh3_128_with_seed(entity, u64::from(trigger.id))
 }
+
+#[cfg(test)]
+#[path = "evaluate_tests.rs"]
+mod tests;

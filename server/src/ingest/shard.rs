@@ -51,6 +51,9 @@ pub struct Source {
     pub committed: i64,
     /// Edges of records below this offset are told.
     pub told_from: i64,
+    /// Edges of records below this offset, and not told, are those of the states stored there: the files had them when the
+    /// group was asked.
+    pub stored_to: i64,
     /// The next offset wanted: one below those the shard needs while edges are taken up again.
     pub reread: i64,
 }

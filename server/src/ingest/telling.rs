@@ -96,11 +96,14 @@ impl LaneThread {
             // What is said of a shard must be durable; it will be poisoned, and halted for that.
             tracing::warn!(partition = shard.partition, %error, "not synced");
         }
+        // What was not told is read again, and told then.
+        shard.evaluations.ready.clear();
         for (number, bounds) in bounds.iter().enumerate() {
             // What is committed: it survives with the sync above.
             let next = shard.applied(number) + 1;
             let source = &mut shard.topics[number];
             source.told_from = bounds.told.unwrap_or(next);
+            source.stored_to = next;
             source.reread = source.told_from.min(next).max(bounds.low);
             teller.take_up(&shard.handle, (number, source.name.clone()), bounds.told, next);
             if source.told_from < bounds.low {
@@ -173,9 +176,10 @@ impl LaneThread {
         teller.give_up(LAST_EDGES);
     }
 
-    /// A record that the shard has and the group has not been told of.
+    /// A record that the shard's files had when the group was asked, and the group had not.
     pub(super) fn is_untold(&self, shard: usize, topic: usize, offset: i64) -> bool {
-        self.teller.is_some() && offset >= self.shards[shard].topics[topic].told_from
+        let source = &self.shards[shard].topics[topic];
+        self.teller.is_some() && (source.told_from..source.stored_to).contains(&offset)
     }
 }
 

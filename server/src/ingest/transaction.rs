@@ -49,6 +49,11 @@ impl Transactions {
         Transactions { config, producer: None }
     }
 
+    /// Connects, and ends what an earlier producer of this name left behind.
+    pub fn prepare(&mut self) -> Result<(), Failure> {
+        self.producer().map(drop)
+    }
+
     /// Makes one: the messages, and the offsets in the name of a member of the group.
     pub fn make<'e>(
         &mut self,

@@ -45,8 +45,15 @@ impl Bed {
         let progress = TopicProgress::new("once".into());
         let handle = ShardHandle::new(0, Some(writer.readers().clone()), vec![progress], ShardState::Ready);
         let c_name = CString::new("once").expect("no NUL");
-        let source =
-            Source { name: "once".into(), c_name, ready_at: 0, committed: 0, told_from: 0, reread: i64::MAX };
+        let source = Source {
+            name: "once".into(),
+            c_name,
+            ready_at: 0,
+            committed: 0,
+            told_from: 0,
+            stored_to: 0,
+            reread: i64::MAX,
+        };
         Bed { shard: Shard::new(Arc::new(handle), vec![source], writer), _dir: dir }
     }
 

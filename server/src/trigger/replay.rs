@@ -113,3 +113,62 @@ fn judge(trigger: &Trigger, held: &mut Option<Held>, point: &DataPoint<'_>, slot
     *held = Some(step.held);
     change
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::definitions::{parse, triggers_over};
+
+    const DEFINITIONS: &str = r#"
+[[lane]]
+name = "main"
+[[lane.topic]]
+name = "points"
+[[view]]
+id = 1
+name = "signal"
+lane = "main"
+entity = "customer"
+topics = ["points"]
+[[view.field]]
+name = "snr"
+type = "double"
+[[trigger]]
+name = "low"
+id = 100
+version = 1
+view = "signal"
+rules = [{ state = "RED", when = "snr < 30" }]
+"#;
+
+    #[test]
+    fn two_rules_over_the_same_data_points_differ_where_they_differ() {
+        let definitions = parse(DEFINITIONS).expect("definitions");
+        let text = "[[trigger]]\nname = \"low\"\nid = 100\nversion = 2\nview = \"signal\"\n\
+                    rules = [{ state = \"RED\", when = \"snr < 20\" }]\n";
+        let new = triggers_over("stricter.toml", text, &definitions).expect("a trigger").remove(0);
+        let mut replay = Replay::new(Some(definitions.triggers[0].clone()), new);
+        let values = [(50.0, 10), (25.0, 20), (15.0, 30), (40.0, 15), (50.0, 40), (15.0, 60), (15.0, 2000)];
+        for (offset, (snr, at_ms)) in (0..).zip(values) {
+            let payload = format!("{{\"snr\":{snr}}}");
+            let mut slots = Slots::new();
+            definitions.views[0].plan.scan(payload.as_bytes(), &mut slots).expect("JSON");
+            let point = DataPoint {
+                view: 1,
+                entity: b"e",
+                kind: Kind::Value,
+                event_time_ms: at_ms,
+                expiry_ms: at_ms + 1000,
+                payload: payload.as_bytes(),
+                write_once: false,
+            };
+            replay.take((0, 0, offset), at_ms, &point, &slots);
+        }
+        let outcome = replay.finish();
+        // The fourth came late, the last after the one before had expired.
+        assert_eq!((outcome.judged, outcome.old, outcome.new), (6, 3, 3));
+        let differs: Vec<_> =
+            outcome.differences.iter().map(|(place, found)| (place.2, found.old.is_some())).collect();
+        assert_eq!(differs, [(1, true), (2, false)]);
+    }
+}
