@@ -20,11 +20,18 @@ mod window;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use tokio::sync::watch;
 
 use crate::service::Context;
+
+/// How long a stop waits.
+const STOP_BOUND: Duration = Duration::from_secs(8);
+
+/// How often a stop looks whether it is done.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// What became of requests since this process started.
 #[derive(Debug, Default)]
@@ -70,15 +77,19 @@ impl Assembly {
         Ok(assembly)
     }
 
-    /// Takes no more requests; waits some seconds for answers under way, then commits. Blocks.
+    /// Takes no more requests; waits some seconds for answers under way and their offsets. What is not done by then (no
+    /// broker answers) ends with the process. Blocks.
     pub fn stop(self) {
         self.stop.send_replace(true);
-        for thread in self.threads {
-            if thread.join().is_err() {
-                tracing::error!(
-                    "an assembly thread panicked; its requests are answered again at the next start"
-                );
+        let until = Instant::now() + STOP_BOUND;
+        while self.threads.iter().any(|thread| !thread.is_finished()) {
+            if Instant::now() >= until {
+                return tracing::warn!("assembly: no answer from Kafka; not waited for any longer");
             }
+            std::thread::sleep(LOOK_AGAIN);
+        }
+        if self.threads.into_iter().any(|thread| thread.join().is_err()) {
+            tracing::error!("an assembly thread panicked; its requests are answered again at the next start");
         }
     }
 }
