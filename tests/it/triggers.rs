@@ -219,9 +219,9 @@ async fn p16_state_and_edge_never_disagree() {
             .iter()
             .filter(|line| line["what"] == "record" && matches!(line["view"].as_u64(), Some(100 | 101)))
         {
-            let text = record["payload"].as_str().map(str::to_owned);
-            let payload = text.map(|text| serde_json::from_str(&text).expect("JSON"));
-            let payload: Value = payload.unwrap_or_else(|| record["payload"].clone());
+            let payload = record["payload"].as_str().filter(|_| record["kind"] == "value");
+            let payload: Value =
+                payload.map_or(Value::Null, |text| serde_json::from_str(text).expect("JSON"));
             if let Some(id) = payload["edge"].as_str() {
                 stored_ids.insert(id.to_owned());
             }

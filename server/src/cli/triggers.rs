@@ -27,8 +27,8 @@ const ASK: Duration = Duration::from_secs(10);
 const EXAMPLES: &str = "\
 Examples:
   forebay triggers list --config forebay.toml
-  forebay triggers replay --config forebay.toml --from 24h --rule stricter.toml
-  forebay triggers replay --config forebay.toml --from 24h --rule all.toml --trigger modem_snr --json
+  forebay triggers replay --config forebay.toml --from 2026-01-31T12:00:00Z --rule stricter.toml
+  forebay triggers replay --config forebay.toml --from 2026-01-31T12:00:00Z --rule all.toml --trigger modem_snr --json
 The rule's file has the [[trigger]] as it would be in the definitions. Both rules, that one and the
 one of its name in force, are run over the lane's topics from the time on; entities begin unknown
 there. Nothing is written.";
@@ -64,7 +64,7 @@ struct ReplayArgs {
     /// The server's configuration
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
-    /// Records from this Kafka timestamp on: a time, or how long ago
+    /// Records from this Kafka timestamp on: ms since the epoch or RFC 3339
     #[arg(long, value_name = "TIME", value_parser = arguments::moment, allow_hyphen_values = true)]
     from: i64,
     /// File with the [[trigger]]
