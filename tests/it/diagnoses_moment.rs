@@ -1,7 +1,7 @@
 //! P12: a snapshot is exactly what was known as of its moment, whatever arrived before, after, late or out of order.
 
 use forebay_tests::v1::{self, Snapshot, SnapshotValue};
-use forebay_tests::{Bed, Definitions, Model, POINTS, Place, Record, Row, Status, compare, event_now};
+use forebay_tests::{Bed, Definitions, Model, POINTS, Place, Record, Row, Status, compare, event_now, heavy};
 use futures::future::join_all;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
@@ -78,6 +78,7 @@ fn differs(model: &Model, lateness_ms: i64, snapshot: &Snapshot) -> Option<Strin
 
 #[tokio::test]
 async fn p12_a_snapshot_holds_nothing_later_than_its_time() {
+    let _permit = heavy().await;
     let seed = rand::random();
     println!("seed {seed}");
     let mut random = StdRng::seed_from_u64(seed);

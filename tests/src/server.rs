@@ -68,7 +68,7 @@ impl ServerConfig {
             "[server]\ninstance = \"one\"\nlisten = \"127.0.0.1:0\"\nhttp_listen = \"127.0.0.1:0\"\n\
              definitions = \"definitions\"\n[kafka]\nbootstrap = \"{bootstrap}\"\ngroup = \"{group}\"\n\
              topics_check_interval = \"200ms\"\n[kafka.consumer]\n\"session.timeout.ms\" = \"6000\"\n\
-             \"heartbeat.interval.ms\" = \"500\"\n[storage]\ndir = \"data\"\nsync_interval = \"20ms\"\n"
+             \"heartbeat.interval.ms\" = \"500\"\n[storage]\ndir = \"data\"\nsync_interval = \"20ms\"\nsegment = \"16MiB\"\n"
         );
         let mut config: toml::Table = defaults.parse().expect("TOML");
         merge(&mut config, more.parse().expect("the test's configuration is TOML"));
