@@ -35,7 +35,7 @@ async fn start_with(name: &str, more: &str) -> Bed {
 fn ask(bed: &Bed, id: usize, entity: &str, more: Value) -> Record {
     let mut body = json!({"entity": entity, "views": ["points"], "reply_topic": bed.topic("replies")});
     body.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
-    Record::new("requests", entity.as_bytes(), body.to_string()).header("correlation-id", &id.to_string())
+    Record::new("requests", entity.as_bytes(), body.to_string()).header("correlation-id", id.to_string())
 }
 
 fn header(record: &Consumed, name: &str) -> String {

@@ -178,7 +178,7 @@ fn no_topic(topic: &str) -> Poison {
 
 /// The original headers, then ours, all text.
 fn letter_headers(record: &Record, (reason, detail): &Poison, topic: &str) -> OwnedHeaders {
-    let headers = record.headers.clone().unwrap_or_else(OwnedHeaders::new);
+    let headers = record.headers.clone().unwrap_or_default();
     let own = [
         ("forebay-dlq-reason", (*reason).to_owned()),
         ("forebay-dlq-detail", detail.clone()),
