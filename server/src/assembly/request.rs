@@ -68,37 +68,35 @@ impl Record {
 impl Job {
     /// Reads a record. What has a topic for its answer is answered, be it with an error; the rest is poison.
     pub(super) fn read(record: Record) -> Result<Job, Box<(Record, Poison)>> {
-        let payload = record.payload.clone().unwrap_or_default();
-        let ask: Result<Ask, _> = serde_json::from_slice(&payload);
-        let header = match record.header(REPLY_TOPIC).map(|name| String::from_utf8(name.to_vec())) {
-            None => None,
-            Some(Ok(name)) => Some(name),
-            Some(Err(_)) => {
-                let why = format!("header {REPLY_TOPIC} is not UTF-8");
-                return Err(Box::new((record, ("no_reply_topic", why))));
-            }
-        };
-        let ask = match ask {
-            Ok(ask) => ask,
-            Err(error) => return Err(Box::new((record, ("malformed_request", format!("value: {error}"))))),
-        };
-        let Some(reply_topic) = header.or(ask.reply_topic.clone()) else {
-            let why = format!("neither header {REPLY_TOPIC} nor reply_topic names a topic for the answer");
-            return Err(Box::new((record, ("no_reply_topic", why))));
-        };
-        if !is_topic(&reply_topic) {
-            let why = format!("{reply_topic:?} cannot be a Kafka topic");
-            return Err(Box::new((record, ("no_reply_topic", why))));
+        match Job::parts(&record) {
+            Ok((ask, reply_topic)) => Ok(Job {
+                correlation: record.header(CORRELATION).or(ask.id.clone().map(Bytes::from)),
+                asked: ask.message(),
+                shape: ask.format,
+                timeout: ask.timeout_ms.map(|ms| Duration::from_millis(ms.into())),
+                record,
+                reply_topic,
+            }),
+            Err(poison) => Err(Box::new((record, poison))),
         }
-        let correlation = record.header(CORRELATION).or(ask.id.clone().map(Bytes::from));
-        Ok(Job {
-            asked: ask.message(),
-            shape: ask.format,
-            timeout: ask.timeout_ms.map(|ms| Duration::from_millis(ms.into())),
-            record,
-            reply_topic,
-            correlation,
-        })
+    }
+
+    /// What is asked, and the topic of the answer.
+    fn parts(record: &Record) -> Result<(Ask, String), Poison> {
+        let payload = record.payload.as_deref().unwrap_or_default();
+        let ask: Ask = serde_json::from_slice(payload)
+            .map_err(|error| ("malformed_request", format!("value: {error}")))?;
+        let no_topic = |why: String| ("no_reply_topic", why);
+        let header = record.header(REPLY_TOPIC).map(|name| String::from_utf8(name.to_vec()));
+        let header =
+            header.transpose().map_err(|_| no_topic(format!("header {REPLY_TOPIC} is not UTF-8")))?;
+        let topic = header.or(ask.reply_topic.clone()).ok_or_else(|| {
+            no_topic(format!("neither header {REPLY_TOPIC} nor reply_topic names a topic for the answer"))
+        })?;
+        match is_topic(&topic) {
+            true => Ok((ask, topic)),
+            false => Err(no_topic(format!("{topic:?} cannot be a Kafka topic"))),
+        }
     }
 
     /// The answer's value and the name of its code.

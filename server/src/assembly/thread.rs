@@ -167,8 +167,8 @@ impl<S: FeatureStore> Work<S> {
                     self.reply(answered).await;
                 }
             }
-            Err(put_aside) => {
-                let (record, poison) = *put_aside;
+            Err(poisoned) => {
+                let (record, poison) = *poisoned;
                 self.outbox.put_aside(record, poison).await;
             }
         }
@@ -192,7 +192,7 @@ impl<S: FeatureStore> Work<S> {
         let Ok(assigned) = self.consumer.assignment() else { return };
         self.window.keep(|partition| assigned.find_partition(&self.topic, partition).is_some());
         let mut list = TopicPartitionList::new();
-        for (partition, offset) in self.window.take_ends() {
+        for (partition, offset) in self.window.committable() {
             list.add_partition_offset(&self.topic, partition, Offset::Offset(offset)).unwrap_or_default();
         }
         if list.count() > 0

@@ -42,7 +42,7 @@ impl Window {
     }
 
     /// The offsets to commit, of the next requests wanted: those that are new since last asked.
-    pub(super) fn take_ends(&mut self) -> Vec<(i32, i64)> {
+    pub(super) fn committable(&mut self) -> Vec<(i32, i64)> {
         let mut new = Vec::new();
         for (partition, found) in &mut self.partitions {
             let upto = found.open.first().copied().unwrap_or(found.next);
@@ -77,14 +77,14 @@ mod tests {
             commits.sort_unstable();
             commits
         };
-        assert_eq!(sorted(window.take_ends()), [(0, 5), (1, 3)]);
+        assert_eq!(sorted(window.committable()), [(0, 5), (1, 3)]);
         window.done(0, 6);
-        assert_eq!(window.take_ends(), []);
+        assert_eq!(window.committable(), []);
         window.done(0, 5);
         window.done(1, 3);
-        assert_eq!(sorted(window.take_ends()), [(0, 9), (1, 4)]);
+        assert_eq!(sorted(window.committable()), [(0, 9), (1, 4)]);
         window.done(0, 9);
-        assert_eq!(window.take_ends(), [(0, 10)], "gaps in the log are passed");
+        assert_eq!(window.committable(), [(0, 10)], "gaps in the log are passed");
         window.take(1, 4);
         window.keep(|partition| partition == 0);
         window.done(1, 4);
