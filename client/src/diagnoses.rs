@@ -47,9 +47,20 @@ impl Client {
         request: CreateSnapshotRequest,
         deadline: Option<Duration>,
     ) -> Result<CreateSnapshotResponse, Error> {
-        let first = self.inner.reader_and_keeper(&request);
+        let (readers, keepers) = self.inner.readers_and_keepers(&request);
+        let both: Vec<usize> = keepers.iter().copied().filter(|server| readers.contains(server)).collect();
         let call = async |s: &Server, r| s.diagnoses().create_snapshot(r).await;
-        self.inner.routed(first, request, deadline, Error::read_may_be_retried, call).await
+        if !both.is_empty() || readers.is_empty() || keepers.is_empty() || request.assembled.is_some() {
+            let first = if both.is_empty() { keepers } else { both };
+            return self.inner.routed(first, request, deadline, Error::read_may_be_retried, call).await;
+        }
+        // The features are with one server and the diagnosis with another.
+        let read = async |s: &Server, r| s.diagnoses().assemble_snapshot(r).await;
+        let asked = request.clone();
+        let assembled =
+            self.inner.routed(readers, asked, deadline, Error::another_server_may_help, read).await?;
+        let request = CreateSnapshotRequest { assembled: Some(assembled), ..request };
+        self.inner.routed(keepers, request, deadline, Error::read_may_be_retried, call).await
     }
 
     /// The snapshot of a diagnosis: the same bytes for ever. `NotFound` if there is none.
@@ -144,18 +155,19 @@ impl Client {
 }
 
 impl Inner {
-    /// The servers that can both read the features and keep the snapshot; else those that can do one of it.
-    fn reader_and_keeper(&self, request: &CreateSnapshotRequest) -> Vec<usize> {
+    /// The servers that can read all of the features, and those that can keep the snapshot, as far as is known.
+    fn readers_and_keepers(&self, request: &CreateSnapshotRequest) -> (Vec<usize>, Vec<usize>) {
         let topology = self.topology();
         let views = topology.service(&request.feature_service).unwrap_or_default();
-        let mut servers = self.owners(SNAPSHOTS, request.diagnosis_id.as_bytes());
+        let mut readers: Option<Vec<usize>> = None;
         for view in views {
-            let readers = self.owners(&view.view, &request.entity);
-            if servers.iter().any(|server| readers.contains(server)) {
-                servers.retain(|server| readers.contains(server));
-            }
+            let of_view = self.owners(&view.view, &request.entity);
+            readers = Some(match readers {
+                None => of_view,
+                Some(all) => all.into_iter().filter(|server| of_view.contains(server)).collect(),
+            });
         }
-        servers
+        (readers.unwrap_or_default(), self.owners(SNAPSHOTS, request.diagnosis_id.as_bytes()))
     }
 
     /// Asks one of `first`, then the others in turn, with pauses, while the error allows it.

@@ -6,10 +6,12 @@ use std::net::TcpListener;
 use std::time::Duration;
 
 use anyhow::ensure;
-use forebay_tests::v1::{self, Diagnosis, EvaluateRequest, ListDiagnosesRequest, PredictionStatus, Snapshot};
+use forebay_tests::v1::{
+    self, Diagnosis, GetDiagnosisRequest, ListDiagnosesRequest, PredictionStatus, Snapshot,
+};
 use forebay_tests::{
-    Bed, Connection, Definitions, Edge, Kafka, Model, ModelTrigger, Program, Server, ServerConfig, Status,
-    Told, edges_of, eventually_within, heavy, run,
+    Bed, Connection, Consumed, Definitions, Edge, Kafka, Model, ModelTrigger, Program, Server, ServerConfig,
+    Status, Told, edges_of, eventually_within, heavy, run,
 };
 use rand::Rng;
 use serde_json::Value;
@@ -156,19 +158,25 @@ impl Loop {
         .await;
     }
 
-    /// Every diagnosis of the model, by id, each as often as it is listed.
-    async fn diagnoses(&self) -> anyhow::Result<BTreeMap<String, Vec<Diagnosis>>> {
-        let mut all: BTreeMap<String, Vec<Diagnosis>> = BTreeMap::new();
-        for server in &self.servers {
-            let request = EvaluateRequest { model: "judge@1".into(), ..Default::default() };
-            let mut client = server.connect().await.diagnoses;
-            let Ok(stream) = client.evaluate(request).await else { continue };
-            let mut stream = stream.into_inner();
-            while let Some(diagnosis) = stream.message().await? {
-                all.entry(diagnosis.diagnosis_id.clone()).or_default().push(diagnosis);
+    /// The diagnosis of an id, from the server that has its shard, once it has a prediction.
+    async fn diagnosis(&self, clients: &[Connection], id: &str) -> anyhow::Result<Diagnosis> {
+        let mut refused = Vec::new();
+        for client in clients {
+            let request = GetDiagnosisRequest { diagnosis_id: id.into(), wait_for: None };
+            match client.diagnoses.clone().get_diagnosis(request).await {
+                Ok(found) if found.get_ref().prediction.is_some() => return Ok(found.into_inner()),
+                Ok(_) => refused.push("no prediction yet".to_owned()),
+                Err(status) => refused.push(status.to_string()),
             }
         }
-        Ok(all)
+        anyhow::bail!("{id}: {refused:?}")
+    }
+
+    /// Ids that a topic of diagnoses has.
+    async fn ids(&self, topic: &str) -> BTreeSet<String> {
+        let records = self.kafka.read_topic(&self.topic(topic)).await;
+        let id = |record: &Consumed| String::from_utf8(record.key.clone().expect("a key")).expect("an id");
+        records.iter().map(id).collect()
     }
 }
 
@@ -290,22 +298,21 @@ async fn p11_p12_p15_ten_kills_leave_each_edge_snapshot_and_prediction_once_and_
     println!("{} edges of {count} data points", edges.len());
     assert!(edges.len() as u64 > count / 250, "the run had edges to lose");
     let wanted: BTreeMap<&str, &Edge> = told.edges.iter().map(|(id, edge)| (id.as_str(), edge)).collect();
-    let found = eventually_within(Duration::from_secs(180), "every edge is judged", || async {
-        let found = all.diagnoses().await?;
-        ensure!(found.len() >= wanted.len(), "{} of {}", found.len(), wanted.len());
-        Ok(found)
-    })
-    .await;
-    assert!(found.keys().map(String::as_str).eq(wanted.keys().copied()), "no diagnosis but of an edge");
-    for (id, diagnoses) in &found {
-        let [diagnosis] = &diagnoses[..] else { panic!("{id} is listed {} times", diagnoses.len()) };
+    let clients = [all.servers[0].connect().await, all.servers[1].connect().await];
+    for (id, edge) in &wanted {
+        let find = || all.diagnosis(&clients, id);
+        let diagnosis = eventually_within(Duration::from_secs(180), "every edge is judged", find).await;
         let snapshot = diagnosis.snapshot.as_ref().expect("a snapshot");
-        check_snapshot(&model, wanted[id.as_str()], snapshot);
+        check_snapshot(&model, edge, snapshot);
         check_prediction(diagnosis.prediction.as_ref().expect("a prediction"), snapshot);
     }
+    for topic in ["snapshots", "predictions"] {
+        let ids = all.ids(topic).await;
+        assert!(ids.iter().map(String::as_str).eq(wanted.keys().copied()), "{topic}: none but of an edge");
+    }
     let entities: BTreeSet<&[u8]> = wanted.values().map(|edge| &edge.entity[..]).take(2000).collect();
-    let mut by_entity = listed(&all.servers[0].connect().await, &entities).await;
-    by_entity.extend(listed(&all.servers[1].connect().await, &entities).await);
+    let mut by_entity = listed(&clients[0], &entities).await;
+    by_entity.extend(listed(&clients[1], &entities).await);
     let of_them = wanted.iter().filter(|(_, edge)| entities.contains(&edge.entity[..]));
     assert!(of_them.map(|(id, _)| *id).eq(by_entity.keys().map(String::as_str)));
     assert!(by_entity.values().all(|times| *times == 1));

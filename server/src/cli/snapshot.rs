@@ -82,6 +82,7 @@ fn request(args: Create) -> CreateSnapshotRequest {
         feature_service: args.service,
         as_of_ms: args.as_of,
         known_at_ms: args.known_at,
+        assembled: None,
         wait_for: None,
         cause: None,
     }

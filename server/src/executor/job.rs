@@ -65,6 +65,7 @@ impl Job {
             feature_service: feature_service.to_owned(),
             as_of_ms: Some(self.as_of_ms),
             known_at_ms: self.known_at_ms,
+            assembled: None,
             wait_for: self.wait_for.clone(),
             cause: self.cause.clone(),
         }

@@ -30,6 +30,8 @@ pub enum Rpc {
     /// Until it is readable.
     CreateSnapshot,
     /// Unary reads.
+    AssembleSnapshot,
+    /// Unary reads.
     GetSnapshot,
     /// Until it is readable.
     RecordPrediction,
@@ -45,13 +47,14 @@ pub enum Rpc {
     EraseEntity,
 }
 
-const RPCS: [(Rpc, &str); 13] = [
+const RPCS: [(Rpc, &str); 14] = [
     (Rpc::GetFeatures, "GetFeatures"),
     (Rpc::StreamFeatures, "StreamFeatures"),
     (Rpc::GetHistory, "GetHistory"),
     (Rpc::PushFeatures, "PushFeatures"),
     (Rpc::DeleteFeatures, "DeleteFeatures"),
     (Rpc::CreateSnapshot, "CreateSnapshot"),
+    (Rpc::AssembleSnapshot, "AssembleSnapshot"),
     (Rpc::GetSnapshot, "GetSnapshot"),
     (Rpc::RecordPrediction, "RecordPrediction"),
     (Rpc::RecordOutcome, "RecordOutcome"),

@@ -57,6 +57,7 @@ pub(super) async fn create_snapshot(call: Call) -> Result<Vec<u8>, Status> {
         known_at_ms: asked.known_at_ms,
         wait_for: asked.wait_for.as_ref().map(vector),
         cause: asked.cause.map(Cause::from),
+        assembled: None,
     })?;
     let answer = calls::diagnoses(&call.context).create_snapshot(request).await?.into_inner();
     let snapshot = answer.snapshot.as_ref().map(document).transpose()?;

@@ -40,6 +40,18 @@ pub(in crate::service) async fn create(
     }
 }
 
+/// Answers with what would be kept.
+pub(in crate::service) async fn assembled(
+    context: &Arc<Context>,
+    request: CreateSnapshotRequest,
+    deadline: Deadline,
+) -> Result<Snapshot, Status> {
+    deadline.check()?;
+    let home = Home::of(context)?;
+    check(&home, &request)?;
+    assemble(&home, &request, deadline).await
+}
+
 fn check(home: &Home, request: &CreateSnapshotRequest) -> Result<(), Status> {
     check_id(&request.diagnosis_id)?;
     request::check_entity(&"entity", &request.entity)?;
@@ -55,7 +67,10 @@ async fn write(
     request: &CreateSnapshotRequest,
     deadline: Deadline,
 ) -> Result<CreateSnapshotResponse, Status> {
-    let (id, snapshot) = (&request.diagnosis_id, assemble(home, request, deadline).await?);
+    let (id, snapshot) = match &request.assembled {
+        Some(assembled) => (&request.diagnosis_id, foreign(request, assembled)?),
+        None => (&request.diagnosis_id, assemble(home, request, deadline).await?),
+    };
     let record = home.record(SNAPSHOTS, id.as_bytes(), snapshot::document(&snapshot), snapshot.as_of_ms)?;
     let positions = home.write(&[record], deadline).await?;
     match home.snapshot(id, deadline).await? {
@@ -119,6 +134,18 @@ fn differences(request: &CreateSnapshotRequest, kept: &Snapshot) -> Vec<String> 
         differ("known_at_ms", &kept.known_at_ms, &request.known_at_ms);
     }
     differences
+}
+
+/// What another server has read, if that is what is asked for.
+fn foreign(request: &CreateSnapshotRequest, assembled: &Snapshot) -> Result<Snapshot, Status> {
+    let mut differences = differences(request, assembled);
+    if request.diagnosis_id != assembled.diagnosis_id {
+        differences.push(format!("its diagnosis_id is {:?}", assembled.diagnosis_id));
+    }
+    match differences.is_empty() {
+        true => Ok(Snapshot { document: Default::default(), ..assembled.clone() }),
+        false => Err(invalid(format!("assembled: {}", differences.join("; ")))),
+    }
 }
 
 /// Reads the features.

@@ -63,6 +63,14 @@ impl Diagnoses for DiagnosesService {
         call(Rpc::RecordPrediction, request, handle).await
     }
 
+    async fn assemble_snapshot(
+        &self,
+        request: Request<CreateSnapshotRequest>,
+    ) -> Result<Response<Snapshot>, Status> {
+        let handle = |request, deadline| create::assembled(&self.context, request, deadline);
+        call(Rpc::AssembleSnapshot, request, handle).await
+    }
+
     async fn record_outcome(
         &self,
         request: Request<RecordOutcomeRequest>,
