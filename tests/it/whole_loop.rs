@@ -33,7 +33,7 @@ id = 500
 version = 1
 view = "device_radio"
 edges_topic = "{ns}.edges"
-rules = [{ state = "RED", when = "snr_db < 4.6" }]
+rules = [{ state = "RED", when = "!online && band == '6GHz' && roams > 6" }]
 
 [[feature_service]]
 name = "device"
@@ -56,9 +56,10 @@ outputs = [{ tensor = "score", datatype = "FP64" }, { tensor = "label", datatype
 const RULES: [ModelTrigger; 1] = [ModelTrigger {
     name: "radio",
     loud: false,
-    rule: |value, _| match value["radio"]["snr_db"].as_f64() {
-        Some(snr) if snr < 4.6 => "RED",
-        _ => "GREEN",
+    rule: |value, _| {
+        let roams = value["roams"].as_i64().is_some_and(|roams| roams > 6);
+        let is_red = value["online"] == false && value["radio"]["band"] == "6GHz" && roams;
+        if is_red { "RED" } else { "GREEN" }
     },
 }];
 
@@ -116,13 +117,14 @@ impl Loop {
         format!("{}.{name}", self.namespace)
     }
 
-    /// Sends the mix.
-    async fn produce(&self, count: u64, seed: u32) {
-        let prefix = self.topic("");
+    /// Sends the mix, for about as long as the kills take.
+    async fn produce(bootstrap: String, namespace: String, count: u64, seed: u32) {
+        let prefix = format!("{namespace}.");
+        let rate = (count / 30).max(1000).to_string();
         // Each device comes some thirty times.
         let (count, scale, seed) = (count.to_string(), (1_000_000_000 / count).to_string(), seed.to_string());
-        let target = ["produce", "--bootstrap", &self.kafka.bootstrap, "--topic-prefix", &prefix];
-        let size = ["--count", &count, "--scale", &scale, "--seed", &seed, "--rate", "0"];
+        let target = ["produce", "--bootstrap", &bootstrap, "--topic-prefix", &prefix];
+        let size = ["--count", &count, "--scale", &scale, "--seed", &seed, "--rate", &rate];
         let shares = ["--late", "0.01", "--bad", "0.0001", "--tombstone", "0.001"];
         run(target.into_iter().chain(size).chain(shares)).await.ok();
     }
@@ -244,7 +246,8 @@ fn score(payload: &[u8]) -> f64 {
 fn check_prediction(prediction: &v1::Prediction, snapshot: &Snapshot) {
     assert_eq!(prediction.status(), PredictionStatus::Ok, "{prediction:?}");
     let outputs: Value = serde_json::from_slice(&prediction.outputs_json).expect("JSON");
-    assert_eq!(outputs["score"].as_f64(), Some(score(&snapshot.values[0].json)));
+    let (said, wanted) = (outputs["score"].as_f64().expect("a score"), score(&snapshot.values[0].json));
+    assert!((said - wanted).abs() < 1e-12, "{said} is not {wanted}");
 }
 
 /// How often each diagnosis of some entities is listed for its entity.
@@ -269,10 +272,11 @@ async fn p11_p12_p15_ten_kills_leave_each_edge_snapshot_and_prediction_once_and_
     let mut all = Loop::start(&toy.endpoint()).await;
     let (count, seed) = (points(), rand::random());
     println!("--seed {seed}, {count} data points");
-    all.produce(count, seed).await;
+    let producing =
+        tokio::spawn(Loop::produce(all.kafka.bootstrap.clone(), all.namespace.clone(), count, seed));
     for round in 0..10 {
         let which = rand::rng().random_range(0..3);
-        let aim = all.told().await + rand::rng().random_range(1..=(count / 800) as i64);
+        let aim = all.told().await + rand::rng().random_range(1..=(count / 700) as i64);
         // Until it has gone on a little, or there is nothing to go on with.
         let on = async {
             while all.told().await < aim {
@@ -287,6 +291,7 @@ async fn p11_p12_p15_ten_kills_leave_each_edge_snapshot_and_prediction_once_and_
         );
         all.kill(which).await;
     }
+    producing.await.expect("all is produced");
     all.settled().await;
     let topics = all.definitions.topics(Some("high_volume"));
     let model = Model::read_topics(&all.kafka, &all.definitions, &topics, true).await;
@@ -296,7 +301,7 @@ async fn p11_p12_p15_ten_kills_leave_each_edge_snapshot_and_prediction_once_and_
     assert_eq!(told.repeated(), Vec::<&str>::new(), "told twice");
     assert_eq!(told.plain(), edges, "the edges told are those of the model");
     println!("{} edges of {count} data points", edges.len());
-    assert!(edges.len() as u64 > count / 250, "the run had edges to lose");
+    assert!(edges.len() as u64 > count / 120, "the run had edges to lose");
     let wanted: BTreeMap<&str, &Edge> = told.edges.iter().map(|(id, edge)| (id.as_str(), edge)).collect();
     let clients = [all.servers[0].connect().await, all.servers[1].connect().await];
     for (id, edge) in &wanted {
