@@ -1,11 +1,12 @@
 //! `forebay inspect`: decodes the files of a shard. Offline: reads files only, of a stopped or a running server.
 
 use std::io::{self, BufWriter, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use serde_json::json;
 
-use crate::shard_files;
+use crate::shard_files::{self, Layout};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -27,6 +28,11 @@ pub struct Args {
 pub fn run(args: Args) -> anyhow::Result<()> {
     let bar = super::output::progress(0, "bytes");
     let mut out = BufWriter::with_capacity(1 << 16, bar.wrap_write(io::stdout().lock()));
+    if shard_files::is_layout(&args.path) {
+        classes(&args.path, args.json, &mut out)?;
+        bar.finish_and_clear();
+        return Ok(());
+    }
     let mut outcome = Ok(());
     for path in shard_files::directories(&args.path) {
         let shown = forebay_storage::inspect::dump(&path, args.json, &mut out);
@@ -36,4 +42,18 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     out.flush()?;
     bar.finish_and_clear();
     outcome
+}
+
+/// Which TTL classes a shard has, and which views are in each.
+fn classes(path: &Path, as_json: bool, out: &mut impl io::Write) -> anyhow::Result<()> {
+    let shard = path.parent().unwrap_or(Path::new("."));
+    let layout = Layout::load(shard)?.with_context(|| format!("inspecting {}", path.display()))?;
+    for (number, name) in layout.classes().iter().enumerate() {
+        let views = layout.views_of(number);
+        match as_json {
+            true => writeln!(out, "{}", json!({"what": "class", "name": name, "views": views}))?,
+            false => writeln!(out, "class {name}: views {views:?}")?,
+        }
+    }
+    Ok(out.flush()?)
 }

@@ -113,6 +113,11 @@ impl Layout {
         self.views.get(&view).copied().unwrap_or(0)
     }
 
+    /// Ids of the views of one class.
+    pub fn views_of(&self, class: usize) -> Vec<u16> {
+        self.views.iter().filter(|(_, of)| **of == class).map(|(view, _)| *view).collect()
+    }
+
     /// Those of some views that are in one class.
     pub fn of_class(&self, class: usize, views: &BTreeMap<u16, ViewPolicy>) -> BTreeMap<u16, ViewPolicy> {
         let here = views.iter().filter(|(view, _)| self.class_of(**view) == class);
@@ -152,6 +157,11 @@ impl Layout {
         fs::rename(&new, path)?;
         File::open(shard)?.sync_all()
     }
+}
+
+/// Whether a path is that of such a file.
+pub fn is_layout(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name == FILE)
 }
 
 /// How its versions are kept, and the least of the bounds that its longest TTL is within.

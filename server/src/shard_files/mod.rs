@@ -19,7 +19,7 @@ mod readers;
 mod tests;
 mod writers;
 
-pub use layout::{Layout, LayoutError};
+pub use layout::{Layout, LayoutError, is_layout};
 pub use open::{Directories, FilesError, directories, open};
 pub use readers::{Readers, Share};
 pub use writers::Writers;
