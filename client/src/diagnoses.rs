@@ -11,6 +11,7 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::client::Inner;
 use crate::pool::Server;
 use crate::reads::retried;
+use crate::topology::{LaneMap, Topology};
 use crate::v1::{
     CreateSnapshotRequest, CreateSnapshotResponse, Diagnosis, EraseEntityRequest, EraseEntityResponse,
     EvaluateRequest, GetDiagnosisRequest, GetSnapshotRequest, ListDiagnosesRequest, ListDiagnosesResponse,
@@ -27,14 +28,42 @@ const BY_ENTITY: &str = "forebay.by_entity";
 /// The diagnoses of an Evaluate call, oldest first.
 #[derive(Debug)]
 pub struct Evaluation {
+    parts: Vec<Part>,
+}
+
+/// What one server has of an evaluation.
+#[derive(Debug)]
+struct Part {
     server: String,
     stream: Streaming<Diagnosis>,
+    /// The next that it gives.
+    next: Option<Diagnosis>,
+    ended: bool,
 }
 
 impl Evaluation {
     /// The next one; none at the end.
     pub async fn next(&mut self) -> Result<Option<Diagnosis>, Error> {
-        self.stream.message().await.map_err(|status| Error::from_status(&self.server, &status))
+        for part in &mut self.parts {
+            part.look().await?;
+        }
+        let asked_ms = |part: &Part| {
+            let prediction = part.next.as_ref()?.prediction.as_ref();
+            Some(prediction.map_or(i64::MIN, |prediction| prediction.predicted_at_ms))
+        };
+        let ready = self.parts.iter_mut().filter(|part| part.next.is_some());
+        Ok(ready.min_by_key(|part| asked_ms(part)).and_then(|part| part.next.take()))
+    }
+}
+
+impl Part {
+    async fn look(&mut self) -> Result<(), Error> {
+        if self.next.is_none() && !self.ended {
+            let next = self.stream.message().await;
+            self.next = next.map_err(|status| Error::from_status(&self.server, &status))?;
+            self.ended = self.next.is_none();
+        }
+        Ok(())
     }
 }
 
@@ -129,14 +158,24 @@ impl Client {
     pub async fn evaluate(&self, request: EvaluateRequest) -> Result<Evaluation, Error> {
         let inner = &*self.inner;
         let deadline = inner.deadline(None);
-        let begin = |server: usize| {
-            let (server, request) = (&inner.servers[server], request.clone());
+        let begin = |turn: usize| {
+            let request = request.clone();
             async move {
-                let answer = tokio::time::timeout_at(deadline, server.diagnoses().evaluate(request)).await;
-                let late = || format!("{} did not begin to answer in time", server.uri);
-                let answer = answer.map_err(|_| Error::DeadlineExceeded { message: late() })?;
-                let answer = answer.map_err(|status| Error::from_status(&server.uri, &status))?;
-                Ok(Evaluation { server: server.uri.clone(), stream: answer.into_inner() })
+                let shares = match inner.servers.len() {
+                    1 => Vec::new(),
+                    _ => shares(&*inner.refreshed(deadline).await),
+                };
+                if shares.len() < 2 || !request.partitions.is_empty() {
+                    let server = shares.first().map_or(turn, |(server, _)| *server);
+                    return Ok(Evaluation { parts: vec![inner.part(server, request, deadline).await?] });
+                }
+                // The lane is shared out: each server gives what it has.
+                let mut parts = Vec::new();
+                for (server, partitions) in shares {
+                    let request = EvaluateRequest { partitions, ..request.clone() };
+                    parts.push(inner.part(server, request, deadline).await?);
+                }
+                Ok(Evaluation { parts })
             }
         };
         retried(inner, deadline, Error::another_server_may_help, begin).await
@@ -154,7 +193,23 @@ impl Client {
     }
 }
 
+/// Which server is to give which partitions of the diagnoses; nothing while that is not known of all.
+fn shares(topology: &Topology) -> Vec<(usize, Vec<u32>)> {
+    let lane = topology.lane_of_view(SNAPSHOTS).map(|lane| topology.lane(lane));
+    lane.and_then(LaneMap::shares).into_iter().flatten().collect()
+}
+
 impl Inner {
+    /// Begins one server's part of an evaluation.
+    async fn part(&self, server: usize, request: EvaluateRequest, deadline: Instant) -> Result<Part, Error> {
+        let server = &self.servers[server];
+        let answer = tokio::time::timeout_at(deadline, server.diagnoses().evaluate(request)).await;
+        let late = || format!("{} did not begin to answer in time", server.uri);
+        let answer = answer.map_err(|_| Error::DeadlineExceeded { message: late() })?;
+        let answer = answer.map_err(|status| Error::from_status(&server.uri, &status))?;
+        Ok(Part { server: server.uri.clone(), stream: answer.into_inner(), next: None, ended: false })
+    }
+
     /// The servers that can read all of the features, and those that can keep the snapshot, as far as is known.
     fn readers_and_keepers(&self, request: &CreateSnapshotRequest) -> (Vec<usize>, Vec<usize>) {
         let topology = self.topology();

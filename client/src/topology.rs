@@ -1,7 +1,7 @@
 //! Who has which shard, and which lane each view lives in: what the servers' status and definitions said last. Pure data
 //! with the questions routing asks of it; `client` fetches and replaces it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use crate::Partitioner;
 use crate::v1::{
@@ -139,6 +139,16 @@ impl LaneMap {
     /// The servers that have a partition READY.
     pub(crate) fn owners(&self, partition: u32) -> &[usize] {
         self.owners.get(partition as usize).map_or(&[], Vec::as_slice)
+    }
+
+    /// All partitions by server, each with one that has it; nothing if there is one that nobody has READY.
+    pub(crate) fn shares(&self) -> Option<BTreeMap<usize, Vec<u32>>> {
+        let mut shares: BTreeMap<usize, Vec<u32>> = BTreeMap::new();
+        for partition in 0..self.partitions {
+            let owner = self.owners(partition).first()?;
+            shares.entry(*owner).or_default().push(partition);
+        }
+        Some(shares)
     }
 
     /// Why nobody has it READY, for people.

@@ -51,6 +51,19 @@ async fn in_a_group_that_shares_the_shards_the_client_finds_each_diagnosis_and_a
     let named = format!("lane diagnoses, partition {}", theirs[0]);
     assert!(refused.code() == tonic::Code::Unavailable && refused.message().contains(&named), "{refused:?}");
     all_are_found(&client, &made).await;
+    let evaluation = v1::EvaluateRequest { model: "m@1".into(), ..Default::default() };
+    let mut evaluation = client.evaluate(evaluation).await.expect("begins");
+    let mut evaluated = Vec::new();
+    while let Some(diagnosis) = evaluation.next().await.expect("goes on") {
+        assert!(diagnosis.snapshot.is_some() && diagnosis.outcome.is_some(), "{diagnosis:?}");
+        evaluated.push((diagnosis.prediction.expect("a prediction").predicted_at_ms, diagnosis.diagnosis_id));
+    }
+    assert!(evaluated.is_sorted_by_key(|(asked_ms, _)| *asked_ms));
+    let mut ids: Vec<_> = evaluated.into_iter().map(|(_, id)| id).collect();
+    ids.sort();
+    let mut wanted: Vec<_> = made.iter().map(|(id, _, _)| id.clone()).collect();
+    wanted.sort();
+    assert_eq!(ids, wanted, "what both servers have of the model");
     let missing = v1::GetDiagnosisRequest { diagnosis_id: foreign, wait_for: None };
     let missing = client.get_diagnosis(missing, None).await.expect_err("there is none");
     assert!(matches!(missing, Error::NotFound { .. }), "{missing:?}");

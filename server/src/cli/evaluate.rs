@@ -35,6 +35,7 @@ pub async fn run(args: Args, connection: Connection) -> anyhow::Result<()> {
         from_ms: args.from,
         to_ms: args.to,
         only_with_outcome: args.with_outcome,
+        partitions: Vec::new(),
     };
     let mut diagnoses = connection.client().await?.evaluate(request).await?;
     while let Some(diagnosis) = diagnoses.next().await? {

@@ -5,13 +5,9 @@ use std::borrow::Cow;
 
 use forebay_proto::v1::{Cause, Snapshot};
 use serde::{Deserialize, Serialize};
-use xxhash_rust::xxh3::xxh3_64;
 
 use super::NotADocument;
 use super::text::CauseText;
-
-/// Keys that the predictions of a model are spread over, so that one model is not one key.
-pub const BUCKETS: u64 = 16;
 
 /// An entry of an entity.
 #[derive(Debug, Clone, PartialEq)]
@@ -104,16 +100,15 @@ pub fn diagnosis_of_model(document: &[u8]) -> Result<String, NotADocument> {
     Ok(parsed.diagnosis_id.into_owned())
 }
 
-/// The key that a model's entry of this diagnosis has: `name@version#NN`.
-pub fn model_key(model: &str, diagnosis_id: &str) -> String {
-    bucket(model, xxh3_64(diagnosis_id.as_bytes()) % BUCKETS)
-}
-
-/// All keys of a model.
-pub fn model_keys(model: &str) -> Vec<String> {
-    (0..BUCKETS).map(|number| bucket(model, number)).collect()
-}
-
-fn bucket(model: &str, number: u64) -> String {
-    format!("{model}#{number:02}")
+/// The key that a model's entries have on a partition: the first of `name@version#0`, `#1` ... that is there. So a model
+/// is not one key, and an entry is in the shard of its diagnosis.
+pub fn model_key(model: &str, partition: u32, partition_of: impl Fn(&[u8]) -> u32) -> String {
+    let mut number = 0_u32;
+    loop {
+        let key = format!("{model}#{number}");
+        if partition_of(key.as_bytes()) == partition || number == u32::MAX {
+            return key;
+        }
+        number += 1;
+    }
 }

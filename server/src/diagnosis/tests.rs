@@ -7,7 +7,7 @@ use forebay_proto::v1::{
 };
 use proptest::prelude::*;
 
-use super::entry::{OfEntity, diagnosis_of_model, model_key, model_keys, of_model};
+use super::entry::{OfEntity, diagnosis_of_model, model_key, of_model};
 use super::text::is_storable;
 use super::{outcome, prediction, snapshot};
 
@@ -202,10 +202,10 @@ fn index_entries_come_back_and_a_model_is_spread_over_its_keys() {
     let erased = OfEntity::erased("d");
     assert_eq!(OfEntity::parse(&erased.document()).expect("its own"), erased);
     assert_eq!(diagnosis_of_model(&of_model("d\n")).expect("its own"), "d\n");
-    let keys = model_keys("m@1");
-    assert_eq!((keys.len(), keys[3].as_str()), (16, "m@1#03"));
-    let used: std::collections::HashSet<_> = (0..200).map(|i| model_key("m@1", &format!("d-{i}"))).collect();
-    assert_eq!(used.len(), 16);
-    assert!(used.iter().all(|key| keys.contains(key)));
+    let partition_of = |key: &[u8]| crate::definitions::Partitioner::Murmur2.partition(key, 64);
+    let keys: std::collections::HashSet<_> = (0..64).map(|at| model_key("m@1", at, partition_of)).collect();
+    assert_eq!(keys.len(), 64);
+    assert!(keys.iter().all(|key| key.starts_with("m@1#")));
+    assert_eq!(partition_of(model_key("m@1", 63, partition_of).as_bytes()), 63);
     assert_eq!(PredictionStatus::NotAsked.as_str_name(), "NOT_ASKED");
 }

@@ -1,5 +1,5 @@
 //! Evaluate: every diagnosis of a model with its prediction, newest outcome and snapshot, oldest first. The model's index
-//! is spread over several keys, and each gives its newest entries first: so the time is walked in spans from the oldest
+//! has a key on every partition, and each gives its newest entries first: so the time is walked in spans from the oldest
 //! on, and the entries of a span, which are few, are sorted. What is held is a span's entries and one diagnosis.
 
 use std::collections::VecDeque;
@@ -23,7 +23,6 @@ use super::super::wait::Terms;
 use super::home::Home;
 use super::index::{self, Listed};
 use crate::definitions::diagnoses::{BY_MODEL, FUTURE_MS};
-use crate::diagnosis::entry::model_keys;
 
 /// The stream of an Evaluate call.
 pub(super) type Diagnoses = Pin<Box<dyn Stream<Item = Result<Diagnosis, Status>> + Send>>;
@@ -56,6 +55,8 @@ struct Walk {
     deadline: Deadline,
     only_with_outcome: bool,
     models: Vec<String>,
+    /// Where their entries are.
+    keys: Vec<String>,
     /// Begin of the next span, ms.
     next_ms: i64,
     end_ms: i64,
@@ -70,9 +71,11 @@ impl Walk {
         // Nothing older is kept, and nothing newer is taken.
         let oldest_ms = now_ms.saturating_sub(home.settings().ttl_ms.saturating_mul(2));
         let newest_ms = now_ms.saturating_add(FUTURE_MS);
+        let models = models(&home, &request.model)?;
         Ok(Walk {
             terms: home.terms(None)?,
-            models: models(&home, &request.model)?,
+            keys: keys(&home, &models, &request.partitions)?,
+            models,
             home,
             deadline,
             only_with_outcome: request.only_with_outcome,
@@ -112,11 +115,10 @@ impl Walk {
     /// Takes the entries of the next span, or makes it shorter if they are many.
     async fn span(&mut self) -> Result<(), Status> {
         let to_ms = self.next_ms.saturating_add(self.span_ms).min(self.end_ms);
-        let keys: Vec<String> = self.models.iter().flat_map(|model| model_keys(model)).collect();
         let limit = if self.span_ms > 1 { SPAN_ENTRIES } else { usize::MAX };
         let mut found: Vec<(i64, String)> = Vec::new();
-        for key in keys {
-            let entries = self.entries(key, to_ms, limit - found.len()).await?;
+        for key in &self.keys {
+            let entries = self.entries(key.clone(), to_ms, limit - found.len()).await?;
             found.extend(entries.into_iter().map(|listed| (listed.moment_ms, listed.entry.diagnosis_id)));
             if found.len() >= limit {
                 self.span_ms = (self.span_ms / 4).max(1);
@@ -152,6 +154,18 @@ impl Walk {
         };
         cold::read(&self.home.context, self.deadline, read).await
     }
+}
+
+/// The keys of models on the partitions that are asked for; none: on all.
+fn keys(home: &Home, models: &[String], asked: &[u32]) -> Result<Vec<String>, Status> {
+    let count = home.partitions()?;
+    if let Some(unknown) = asked.iter().find(|partition| **partition >= count) {
+        return Err(invalid(format!("partitions: {unknown}, but lane diagnoses has 0 to {}", count - 1)));
+    }
+    let all: Vec<u32> = (0..count).collect();
+    let partitions = if asked.is_empty() { &all } else { asked };
+    let places = partitions.iter().flat_map(|partition| models.iter().map(|model| (*partition, model)));
+    places.map(|(partition, model)| home.model_key(model, partition)).collect()
 }
 
 /// The versions of a model that are asked for.

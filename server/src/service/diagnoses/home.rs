@@ -15,6 +15,7 @@ use super::super::read::{NO_LANE, reader_of};
 use super::super::wait::{Gate, Terms};
 use crate::definitions::diagnoses::{LANE, OUTCOMES, PREDICTIONS, SNAPSHOTS};
 use crate::definitions::{Definitions, DiagnosesDefinition, LaneDefinition, View};
+use crate::diagnosis::entry::model_key;
 use crate::diagnosis::{NotADocument, outcome, prediction, snapshot};
 use crate::lane::{Lane, ShardHandle};
 
@@ -77,9 +78,19 @@ impl Home {
 
     /// The partition of a key.
     pub fn partition(&self, key: &[u8]) -> Result<u32, Status> {
+        Ok(self.lane.definition.partitioner.partition(key, self.partitions()?))
+    }
+
+    /// How many partitions the lane has.
+    pub fn partitions(&self) -> Result<u32, Status> {
         let unknown = || Status::unavailable(format!("lane {LANE}: Kafka has not told its partitions yet"));
-        let count = self.lane.partition_count().ok_or_else(unknown)?;
-        Ok(self.lane.definition.partitioner.partition(key, count))
+        self.lane.partition_count().ok_or_else(unknown)
+    }
+
+    /// The key of a model's entries on a partition.
+    pub fn model_key(&self, model: &str, partition: u32) -> Result<String, Status> {
+        let (count, partitioner) = (self.partitions()?, self.lane.definition.partitioner);
+        Ok(model_key(model, partition, |key| partitioner.partition(key, count)))
     }
 
     /// What a call waits for.

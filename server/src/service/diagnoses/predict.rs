@@ -14,11 +14,11 @@ use super::super::produce::vector;
 use super::home::{Document, Home, Kept, parsed, snapshot_of};
 use super::{check_id, erased};
 use crate::definitions::diagnoses::{BY_MODEL, FUTURE_MS, PREDICTIONS, SNAPSHOTS};
-use crate::diagnosis::entry::{model_key, of_model};
+use crate::diagnosis::entry::of_model;
 use crate::diagnosis::prediction;
 
-/// Longest name of a model with its version, bytes: with a bucket's number it is a key.
-const MAX_MODEL_BYTES: usize = 250;
+/// Longest name of a model with its version, bytes: with a number it is a key.
+const MAX_MODEL_BYTES: usize = 244;
 
 /// Answers when the prediction is readable.
 pub(super) async fn record(
@@ -123,7 +123,7 @@ async fn existing(
     let partition = home.partition(id.as_bytes())?;
     let topic = home.view(PREDICTIONS).topics[0].clone();
     let mut positions = vec![Position { topic, partition, offset: kept.offset }];
-    let key = model_key(&said.model, id);
+    let key = home.model_key(&said.model, partition)?;
     if !home.is_indexed(BY_MODEL, key.as_bytes(), said.predicted_at_ms, id, deadline).await? {
         positions.extend(home.enter_model(said, deadline).await?);
     }
@@ -157,7 +157,7 @@ fn text(json: &[u8]) -> String {
 impl Home {
     /// Writes the model's index entry.
     async fn enter_model(&self, said: &Prediction, deadline: Deadline) -> Result<Vec<Position>, Status> {
-        let key = model_key(&said.model, &said.diagnosis_id);
+        let key = self.model_key(&said.model, self.partition(said.diagnosis_id.as_bytes())?)?;
         let document = of_model(&said.diagnosis_id);
         let entry = self.record(BY_MODEL, key.as_bytes(), document, said.predicted_at_ms)?;
         self.write(&[entry], deadline).await
