@@ -138,7 +138,7 @@ async fn reads_are_retried_and_a_wrong_request_is_not() {
     assert_complete(&client.get(query(5)).await.expect("the fourth try"), 5);
     assert_eq!(server.state.lock().reads.len(), 4);
     let wrong = Query::new(["e"]).whole_view("nope");
-    assert!(matches!(client.get(wrong).await, Err(Error::Invalid { .. })));
+    assert!(matches!(client.get(wrong).await, Err(Error::NotFound { .. })));
     assert_eq!(server.state.lock().reads.len(), 5);
     server.state.lock().failures = vec![Refusal::unavailable("down"); 10].into();
     let error = client.get(query(1)).await.expect_err("four tries, no more");
@@ -235,7 +235,7 @@ async fn a_failed_request_leaves_its_stream_alone() {
     let client = client(&[&server]).await;
     let stream = client.stream(4);
     let wrong = stream.get(Query::new(["e"]).whole_view("nope")).await;
-    assert!(matches!(wrong, Err(Error::Invalid { .. })), "{wrong:?}");
+    assert!(matches!(wrong, Err(Error::NotFound { .. })), "{wrong:?}");
     server.state.lock().black_hole = Some("hole");
     let hole = Query::new(["hole"]).whole_view("v").deadline(Duration::from_millis(20));
     assert!(matches!(stream.get(hole).await, Err(Error::DeadlineExceeded { .. })));
