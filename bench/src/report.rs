@@ -17,6 +17,20 @@ pub struct Report {
     pub data: BTreeMap<&'static str, serde_json::Value>,
     /// One per figure.
     pub rows: Vec<Row>,
+    /// What is worth a curve: how a figure went during the run.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub series: Vec<Series>,
+}
+
+/// A figure over the time of a run.
+#[derive(Debug, Serialize)]
+pub struct Series {
+    /// What was measured.
+    pub name: String,
+    /// Of the values.
+    pub unit: &'static str,
+    /// Seconds since the run began, and the value then.
+    pub points: Vec<(f64, f64)>,
 }
 
 /// One figure: the median of ours over the median of the peer's, with the extremes of the pairs' ratios.
@@ -93,7 +107,7 @@ pub fn median(values: impl Iterator<Item = f64>) -> f64 {
 impl Report {
     /// An empty report about this machine.
     pub fn new(scenario: &'static str) -> Report {
-        Report { scenario, machine: machine(), data: BTreeMap::new(), rows: Vec::new() }
+        Report { scenario, machine: machine(), data: BTreeMap::new(), rows: Vec::new(), series: Vec::new() }
     }
 }
 
