@@ -6,8 +6,8 @@ use std::time::Duration;
 use forebay_bench_stores::data::TTL_MS;
 use forebay_bench_stores::{Background, Point, Purpose, Reads, Setup, Sizes, Store};
 use forebay_storage::{
-    Kind, Options, Pinned, Put, ShardIdentity, ShardReader, ShardWriter, SyncGroup, SyncPolicy, TopicIndex,
-    TopicLog, ViewPolicy, open,
+    Kind, Options, Pinned, Put, ReadError, ShardIdentity, ShardReader, ShardWriter, SyncGroup, SyncPolicy,
+    TopicIndex, TopicLog, ViewPolicy, open,
 };
 
 /// Small beside the 256 MiB of a server, as the data is small beside a server's.
@@ -157,41 +157,59 @@ impl Store for Ours {
     }
 }
 
-fn pin(reader: &ShardReader, blocking: bool) -> Pinned<'_> {
-    if blocking { reader.pin_blocking() } else { reader.pin() }
+/// Reads as a server does: at once if it is in memory, else once more where waiting for the disk is allowed. (A server
+/// changes threads for that; here the reader waits itself.)
+fn warm_or_cold<T>(
+    reader: &ShardReader,
+    blocking: bool,
+    mut read: impl FnMut(&Pinned<'_>) -> Result<T, ReadError>,
+) -> anyhow::Result<T> {
+    if !blocking {
+        match read(&reader.pin()) {
+            Err(ReadError::Cold) => {}
+            read => return Ok(read?),
+        }
+    }
+    Ok(read(&reader.pin_blocking())?)
 }
 
 impl Reads for OurReads {
     fn get(&mut self, entity: &[u8], view: u16) -> anyhow::Result<Option<usize>> {
-        let pinned = pin(&self.reader, self.blocking);
-        let Some(version) = pinned.latest(entity, view)? else { return Ok(None) };
-        self.text.clear();
-        version.payload_into(&mut self.text)?;
-        Ok(Some(black_box(&self.text).len()))
+        let OurReads { reader, blocking, text } = self;
+        warm_or_cold(reader, *blocking, |pinned| {
+            let Some(version) = pinned.latest(entity, view)? else { return Ok(None) };
+            text.clear();
+            version.payload_into(text)?;
+            Ok(Some(black_box(&*text).len()))
+        })
     }
 
     fn get_many(&mut self, entity: &[u8], views: &[u16]) -> anyhow::Result<usize> {
         let OurReads { reader, blocking, text } = self;
-        let (pinned, mut found, mut failed) = (pin(reader, *blocking), 0, None);
-        text.clear();
-        pinned.latest_many(entity, views, &mut |_, version| {
-            let read =
-                version.and_then(|version| version.map(|version| version.payload_into(text)).transpose());
-            match read {
-                Ok(read) => found += usize::from(read.is_some()),
-                Err(error) => failed = Some(error),
-            }
-        });
-        black_box(&self.text);
-        failed.map_or(Ok(found), |error| Err(error.into()))
+        warm_or_cold(reader, *blocking, |pinned| {
+            let (mut found, mut failed) = (0, None);
+            text.clear();
+            pinned.latest_many(entity, views, &mut |_, version| {
+                let read =
+                    version.and_then(|version| version.map(|version| version.payload_into(text)).transpose());
+                match read {
+                    Ok(read) => found += usize::from(read.is_some()),
+                    Err(error) => failed = Some(error),
+                }
+            });
+            black_box(&*text);
+            failed.map_or(Ok(found), Err)
+        })
     }
 
     fn as_of(&mut self, entity: &[u8], view: u16, time_ms: i64) -> anyhow::Result<Option<i64>> {
-        let pinned = pin(&self.reader, self.blocking);
-        let Some(version) = pinned.as_of(entity, view, time_ms, None)? else { return Ok(None) };
-        self.text.clear();
-        version.payload_into(&mut self.text)?;
-        black_box(&self.text);
-        Ok(Some(version.event_time_ms()))
+        let OurReads { reader, blocking, text } = self;
+        warm_or_cold(reader, *blocking, |pinned| {
+            let Some(version) = pinned.as_of(entity, view, time_ms, None)? else { return Ok(None) };
+            text.clear();
+            version.payload_into(text)?;
+            black_box(&*text);
+            Ok(Some(version.event_time_ms()))
+        })
     }
 }
