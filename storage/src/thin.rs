@@ -26,7 +26,7 @@ use crate::log::footer::Entry;
 use crate::log::segment::{Record, Segment};
 use crate::record::Location;
 use crate::residency::{ColdPages, Reach};
-use crate::types::{Keep, ThinReport};
+use crate::types::ThinReport;
 use crate::write::ShardWriter;
 
 /// Records looked at in one call, which takes about a millisecond with what is copied.
@@ -90,7 +90,7 @@ fn is_there(writer: &ShardWriter, segment: &Segment) -> bool {
 
 /// The segment with the smallest part of live records, if the shard has too many dead ones, or the disk is short.
 fn choose(writer: &ShardWriter) -> Option<Listing> {
-    if writer.keeps.iter().flatten().any(|keep| *keep == Keep::Full) {
+    if writer.keeps_all {
         return None;
     }
     let guard = &crossbeam_epoch::pin();

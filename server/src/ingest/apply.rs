@@ -16,6 +16,8 @@ use crate::kafka::consumer::{Place, RawMessage, Step};
 
 /// A frame is committed at this size even within a batch.
 const FRAME_BYTES: u64 = 4 << 20;
+/// So many records' entities are asked for from memory at once.
+const ASK_AHEAD: usize = 32;
 /// How long a batch waits for its dead letters before ingest is said to wait.
 const LETTERS: Duration = Duration::from_secs(1);
 
@@ -50,7 +52,12 @@ impl LaneThread {
         }
         self.upkeep.heard();
         let mut home = Home::default();
-        for step in batch.drain(..) {
+        let mut steps = batch.drain(..);
+        for at in 0.. {
+            if at % ASK_AHEAD == 0 {
+                self.ask_ahead(steps.as_slice());
+            }
+            let Some(step) = steps.next() else { break };
             let done = match &step {
                 Step::Message(message) => self.message(message, &mut home),
                 Step::End(place) => self.end_of(place),
@@ -80,6 +87,22 @@ impl LaneThread {
                 }
             }
         }
+    }
+
+    /// Has what memory holds of the next records' entities on its way before they are looked at.
+    fn ask_ahead(&mut self, steps: &[Step]) {
+        let messages = steps.iter().take(ASK_AHEAD).filter_map(|step| match step {
+            Step::Message(message) => Some(message),
+            Step::End(_) => None,
+        });
+        let Some(first) = messages.clone().next() else { return };
+        let Some((shard, topic)) = self.find(first.topic(), first.partition()) else { return };
+        // Where a topic feeds several views, or its partitions are mixed, the rest has to wait for memory.
+        let [view] = self.routes.views(topic) else { return };
+        let alike = messages.filter(|message| {
+            message.topic_address() == first.topic_address() && message.partition() == first.partition()
+        });
+        self.shards[shard].expect(view, alike.filter_map(RawMessage::key));
     }
 
     fn message(&mut self, message: &RawMessage, home: &mut Home) -> Result<(), Stop> {

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -19,6 +20,8 @@ use crate::kafka::ClientLog;
 
 /// How long a failed letter rests before it is sent again.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
+/// How often it is looked whether letters were taken, while that is waited for.
+const LOOK_AGAIN: Duration = Duration::from_micros(200);
 
 /// A record to be put aside, with all that is known of it.
 #[derive(Debug, Clone)]
@@ -114,11 +117,13 @@ impl DeadLetters {
         let until = Instant::now() + timeout;
         loop {
             self.resend();
-            self.producer.poll(Duration::from_millis(1).min(timeout));
+            self.producer.poll(Duration::ZERO);
             self.take_deliveries();
             if self.is_settled() || Instant::now() >= until {
                 return self.is_settled();
             }
+            // A poll that waits for less than a millisecond turns in circles until that has passed.
+            thread::sleep(LOOK_AGAIN);
         }
     }
 

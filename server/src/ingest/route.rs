@@ -1,7 +1,7 @@
 //! Which views a lane's records may be of, looked up by topic; compiled from the definitions and compiled again when a
 //! reload replaced them. Used by the ingest threads.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use forebay_storage::{Keep, ViewPolicy};
@@ -15,7 +15,7 @@ pub struct Routes {
     taken_from: Arc<Definitions>,
     by_topic: Vec<Vec<Arc<View>>>,
     /// By view id; only views that have any.
-    triggers: HashMap<u16, Vec<Arc<Trigger>>>,
+    triggers: BTreeMap<u16, Vec<Arc<Trigger>>>,
 }
 
 impl Routes {
@@ -71,8 +71,8 @@ fn views_by_topic(definitions: &Definitions, lane: &LaneDefinition) -> Vec<Vec<A
     lane.topics.iter().map(|topic| views(&topic.name)).collect()
 }
 
-fn triggers_by_view(definitions: &Definitions, lane: &LaneDefinition) -> HashMap<u16, Vec<Arc<Trigger>>> {
-    let mut by_view: HashMap<u16, Vec<Arc<Trigger>>> = HashMap::new();
+fn triggers_by_view(definitions: &Definitions, lane: &LaneDefinition) -> BTreeMap<u16, Vec<Arc<Trigger>>> {
+    let mut by_view: BTreeMap<u16, Vec<Arc<Trigger>>> = BTreeMap::new();
     for trigger in triggers_of(definitions, lane) {
         by_view.entry(trigger.view.id).or_default().push(trigger.clone());
     }

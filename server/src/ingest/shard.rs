@@ -109,6 +109,11 @@ impl Shard {
         if fit.is_valid() { Known::Object { first: fit.field(0) } } else { Known::Nothing }
     }
 
+    /// Says which entities the next data points of a view are of; a hint.
+    pub fn expect<'e>(&mut self, view: &View, entities: impl Iterator<Item = &'e [u8]>) {
+        self.writer.expect(view.id, entities);
+    }
+
     /// Adds a data point to the frame.
     pub fn put(
         &mut self,

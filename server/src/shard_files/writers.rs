@@ -89,6 +89,11 @@ impl Writers {
         self.class(view).writer.encode(view, payload)
     }
 
+    /// As [`ShardWriter::expect`].
+    pub fn expect<'e>(&mut self, view: u16, entities: impl Iterator<Item = &'e [u8]>) {
+        self.class(view).writer.expect(view, entities);
+    }
+
     /// Adds a data point to the batch; `topic` of the put is the lane's number of it. A class that has it already, which
     /// another had not at the opening, says `Replayed`.
     ///

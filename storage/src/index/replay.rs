@@ -33,19 +33,18 @@ impl Index {
         }
     }
 
+    /// Asks for all that is looked at when these keys are: places, pages, lines, one step for all keys after the other.
+    #[inline]
+    pub fn ask_for(&self, keys: impl Iterator<Item = Key> + Clone, guard: &Guard) {
+        let keys = || keys.clone();
+        keys().for_each(|key| self.region(key).prefetch(key.path(), false, guard));
+        keys().for_each(|key| self.region(key).prefetch(key.path(), true, guard));
+        keys().for_each(|key| self.region(key).load(key.path(), guard).prefetch(key));
+        keys().for_each(|key| self.region(key).load(key.path(), guard).prefetch_more(key));
+    }
+
     fn replay_group(&self, group: &[(Key, Logged)], guard: &Guard) {
-        for (key, _) in group {
-            self.region(*key).prefetch(key.path(), false, guard);
-        }
-        for (key, _) in group {
-            self.region(*key).prefetch(key.path(), true, guard);
-        }
-        for (key, _) in group {
-            self.region(*key).load(key.path(), guard).prefetch(*key);
-        }
-        for (key, _) in group {
-            self.region(*key).load(key.path(), guard).prefetch_more(*key);
-        }
+        self.ask_for(group.iter().map(|(key, _)| *key), guard);
         for (key, logged) in group {
             if !logged.slot.is_late() || self.has(*key, logged.view, guard) {
                 self.publish(*key, logged.view, logged.slot, guard);
