@@ -2,7 +2,7 @@
 //! by the engine before the first record that needs it. The byte map is in the documentation of `codec`.
 
 use super::bits::{put_varint, take_varint};
-use super::commons::Commons;
+use super::commons::{self, Commons};
 use super::graph::{Draft, DraftBlock, END, Graph};
 use super::number::Form;
 use super::slot::{Kind, Slot};
@@ -164,7 +164,7 @@ fn put_slot(out: &mut Vec<u8>, slot: &Slot) {
     out.push(slot.width as u8);
     put_varint(out, slot.commons.count() as u64);
     for text in slot.commons.texts() {
-        put_text(out, text);
+        put_text(out, &text);
     }
     match &slot.kind {
         Kind::Other => out.push(OTHER),
@@ -183,11 +183,11 @@ fn put_slot(out: &mut Vec<u8>, slot: &Slot) {
 
 fn take_slot(from: &mut &[u8]) -> Option<Slot> {
     let width = u32::from(take_byte(from)?);
-    let commons = take_list(from, take_text)?;
-    if commons.len() > super::commons::MAX_COUNT {
+    let usual: Vec<Vec<u8>> = take_list(from, take_text)?;
+    if usual.len() > commons::MAX_COUNT || usual.iter().any(|text| text.len() > commons::MAX_LENGTH) {
         return None;
     }
-    let commons = Commons::new(commons);
+    let commons = Commons::new(usual);
     let kind = match take_byte(from)? {
         OTHER => Kind::Other,
         NUMBER => {

@@ -221,7 +221,7 @@ fn check_slots(draft: &Draft) -> Result<(), &'static str> {
         if slot.width > MAX_WIDTH || (count + own) >> slot.width != 0 || count as usize > commons::MAX_COUNT {
             return Err("a code field too wide, or too narrow for its values");
         }
-        if !slot.commons.texts().all(is_scalar) {
+        if !slot.commons.texts().all(|text| is_scalar(&text)) {
             return Err("a usual value that is no scalar");
         }
     }

@@ -31,7 +31,7 @@ fn show_block(number: usize, block: &DraftBlock) -> Value {
 
 fn show_slot(slot: &Slot) -> Value {
     let mut value = json!({ "bits": slot.bits() });
-    let usual: Vec<Value> = slot.commons.texts().map(text).collect();
+    let usual: Vec<Value> = slot.commons.texts().map(|usual| text(&usual)).collect();
     if !usual.is_empty() {
         value["usual"] = json!(usual);
     }

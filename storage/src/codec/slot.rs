@@ -120,7 +120,7 @@ impl Slot {
                 template.print(stored, at + self.width as usize, out.first_chunk_mut()?);
                 Some(template.length())
             }
-            _ => self.commons.get(code as usize - 1)?.print(out),
+            _ => self.commons.print(code as usize - 1, out),
         }
     }
 
