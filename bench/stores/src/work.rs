@@ -32,6 +32,9 @@ pub fn run<S: Store>(plan: &Plan) -> anyhow::Result<()> {
     }
 }
 
+/// Keys that a store is told ahead of their data points.
+const AHEAD: usize = 32;
+
 /// Points in order, put in commits of a thousand.
 pub(crate) struct Feed<'d> {
     data: &'d Data,
@@ -56,11 +59,26 @@ impl<'d> Feed<'d> {
         if self.put.is_multiple_of(BATCH) { store.commit() } else { Ok(()) }
     }
 
+    /// Puts a data point about each key; the store is told a few of them ahead.
+    fn put_all<S: Store>(
+        &mut self,
+        store: &mut S,
+        mut keys: impl Iterator<Item = u64>,
+    ) -> anyhow::Result<()> {
+        let (data, mut ahead) = (self.data, Vec::with_capacity(AHEAD));
+        loop {
+            ahead.clear();
+            ahead.extend(keys.by_ref().take(AHEAD));
+            let Some(first) = ahead.first() else { return store.commit() };
+            store.expect(split(*first).1, ahead.iter().map(|key| data.entity(split(*key).0)));
+            ahead.iter().try_for_each(|key| self.put(store, *key))?;
+        }
+    }
+
     /// Puts `count` of them in the order of a pass.
     pub(crate) fn pass<S: Store>(&mut self, store: &mut S, pass: u64, count: u64) -> anyhow::Result<()> {
         let mut order = Order::new(self.keys, pass);
-        (0..count).try_for_each(|_| self.put(store, order.next_number()))?;
-        store.commit()
+        self.put_all(store, (0..count).map(|_| order.next_number()))
     }
 
     /// Puts every key, and thins after each commit until the store takes no more than `limit` bytes of disk.
@@ -85,9 +103,9 @@ impl<'d> Feed<'d> {
         let entities = self.keys / VIEWS;
         for view in 0..VIEWS {
             let mut order = Order::new(entities, view);
-            (0..entities).try_for_each(|_| self.put(store, order.next_number() * VIEWS + view))?;
+            self.put_all(store, (0..entities).map(|_| order.next_number() * VIEWS + view))?;
         }
-        store.commit()
+        Ok(())
     }
 
     /// Entities that nothing is measured of, a quarter of the others, so that what a store learns from samples is learned.
@@ -95,8 +113,8 @@ impl<'d> Feed<'d> {
         let count = self.keys / 4 / VIEWS * VIEWS;
         for pass in 0..S::WARM_UPS {
             let mut order = Order::new(count, pass);
-            (0..count).try_for_each(|_| self.put(store, self.keys + order.next_number()))?;
-            store.commit()?;
+            let keys = self.keys;
+            self.put_all(store, (0..count).map(|_| keys + order.next_number()))?;
             store.settle()?;
         }
         self.raw = 0;
