@@ -98,14 +98,26 @@ pub fn transactional_config(kafka: &KafkaConfig, lane: &str, instance: &str, thr
     config
 }
 
-/// Settings of one member of a lane's consumer group.
-pub fn member_config(kafka: &KafkaConfig, lane: &str, instance: &str, thread: usize) -> ClientConfig {
+/// Settings of one member of a lane's consumer group, which may have so many bytes fetched ahead.
+pub fn member_config(
+    kafka: &KafkaConfig,
+    lane: &str,
+    instance: &str,
+    thread: usize,
+    fetch_bytes: u64,
+) -> ClientConfig {
     let mut config = consumer_config(kafka);
-    for (key, value) in [("session.timeout.ms", "20000"), ("heartbeat.interval.ms", "2000")] {
+    for (key, value) in [
+        ("session.timeout.ms", "20000".to_owned()),
+        ("heartbeat.interval.ms", "2000".to_owned()),
+        // What one answer of a broker brings comes on top of what is queued.
+        ("fetch.max.bytes", fetch_bytes.clamp(1 << 20, 50 << 20).to_string()),
+    ] {
         if config.get(key).is_none() {
             config.set(key, value);
         }
     }
+    config.set("queued.max.messages.kbytes", (fetch_bytes >> 10).to_string());
     config.set("group.id", format!("{}.{lane}", kafka.group));
     config.set("group.instance.id", format!("{instance}.{lane}.{thread}"));
     // Gives the same partition number of every topic to the same member: a shard is a partition of all of them.
