@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tonic::{Code, Status as Refusal};
+use tonic_types::{ErrorDetails, StatusExt as _};
 
 use crate::fake::{Fake, PARTITIONS};
 use crate::{Client, ClientConfig, DataPoint, Error, Query, Rows, Status};
@@ -146,7 +147,7 @@ async fn reads_are_retried_and_a_wrong_request_is_not() {
 }
 
 fn busy(after: Duration) -> Refusal {
-    let details = tonic_types::ErrorDetails::with_retry_info(Some(after));
+    let details = ErrorDetails::with_retry_info(Some(after));
     Refusal::with_error_details(Code::ResourceExhausted, "busy", details)
 }
 

@@ -189,7 +189,9 @@ fn shards(page: &mut Page, context: &Context) {
     };
     let stats = |shard: &ShardHandle| shard.reader.as_ref().map(|reader| reader.stats()).unwrap_or_default();
     gauge("forebay_shard_keys", "Keys in the index.", &|shard| stats(shard).keys as f64);
-    gauge("forebay_shard_disk_bytes", "Bytes of segment files and codings.", &|shard| stats(shard).disk_bytes as f64);
+    gauge("forebay_shard_disk_bytes", "Bytes of segment files and codings.", &|shard| {
+        stats(shard).disk_bytes as f64
+    });
     gauge("forebay_shard_index_bytes", "Bytes of the index.", &|shard| stats(shard).index_bytes as f64);
     gauge("forebay_shard_hot_bytes", "Newest data held in memory.", &|shard| stats(shard).hot_bytes as f64);
     gauge("forebay_shard_lag_seconds", "At most this far behind its logs.", &|shard| {

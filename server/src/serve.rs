@@ -66,8 +66,7 @@ pub async fn start(
     let defined = definitions.load_full();
     let tuned = tune(&config, &defined.lanes, cores(), memory::default_limit());
     let lanes = defined.lanes.iter().cloned().zip(&tuned.lanes);
-    let lanes: Vec<_> =
-        lanes.map(|(lane, tuned)| Arc::new(Lane::new(lane, tuned.threads.value))).collect();
+    let lanes: Vec<_> = lanes.map(|(lane, tuned)| Arc::new(Lane::new(lane, tuned.threads.value))).collect();
     let clock = Clock::system();
     let producer: FutureProducer = producer_config(&config.kafka).create().context("[kafka] settings")?;
     let ingest = {

@@ -69,11 +69,7 @@ pub struct TunedLane {
 impl Tuned {
     /// What reads are bounded by.
     pub fn limits(&self) -> Limits {
-        Limits {
-            in_flight: self.in_flight.value,
-            unsent_bytes: self.unsent_bytes.value,
-            queue: self.queue,
-        }
+        Limits { in_flight: self.in_flight.value, unsent_bytes: self.unsent_bytes.value, queue: self.queue }
     }
 }
 
@@ -151,11 +147,9 @@ fn cold_reads(cores: usize) -> (usize, String) {
 
 /// How long what is applied may wait to be synced, in ms, in a lane with so many shards, if the configuration does not say.
 pub fn sync_interval_ms(said: Option<u64>, shards: u32) -> Choice<u64> {
-    Choice::of(said, || {
-        match (2 * u64::from(shards)).min(500) {
-            long if long > 50 => (long, format!("2ms for each of {shards} shards, at most 500ms")),
-            _ => (50, "up to 25 shards of a lane are synced well within it".into()),
-        }
+    Choice::of(said, || match (2 * u64::from(shards)).min(500) {
+        long if long > 50 => (long, format!("2ms for each of {shards} shards, at most 500ms")),
+        _ => (50, "up to 25 shards of a lane are synced well within it".into()),
     })
 }
 

@@ -103,7 +103,10 @@ impl Stage {
         let step = progress(format!("producing a burst of {} data points", options.count));
         let broker = Broker::start("isolation").await;
         let kafka = broker.kafka();
-        let definitions = forebay_tests::run(["produce", "--print-definitions", "--topic-prefix", PREFIX]).await.ok().stdout;
+        let definitions = forebay_tests::run(["produce", "--print-definitions", "--topic-prefix", PREFIX])
+            .await
+            .ok()
+            .stdout;
         let definitions = definitions.parse().context("the mix's definitions are TOML")?;
         for (lane, count) in [(BURST, options.count), (STANDARD, FIRST)] {
             let mut arguments = produce(&kafka, lane, options);
