@@ -36,6 +36,8 @@ enum Scenario {
     Ingest(scenario::ingest::Options),
     /// GetFeatures and StreamFeatures over gRPC, against a tonic echo of the same bytes.
     Read(scenario::read::Options),
+    /// The standard lane while the high_volume lane bursts, against the same server when it does not.
+    Isolation(scenario::isolation::Options),
     /// Ingest with triggers, against the same server without.
     Triggers(scenario::triggers::Options),
     /// One step of our side of `engine` in a process of its own; started by it.
@@ -55,6 +57,7 @@ async fn main() -> anyhow::Result<()> {
         }
         Scenario::EngineSide(options) => return scenario::engine::side(options),
         Scenario::Ingest(options) => scenario::ingest::run(options, arguments.pairs).await?,
+        Scenario::Isolation(options) => scenario::isolation::run(options, arguments.pairs).await?,
         Scenario::Triggers(options) => scenario::triggers::run(options, arguments.pairs).await?,
         Scenario::Read(options) => scenario::read::run(options, arguments.pairs).await?,
         Scenario::EchoServer => return peers::echo::serve().await,

@@ -110,9 +110,18 @@ impl Client {
 
     /// What every server says of its shards, in the order of the configuration. `lane`: only this one; empty: all.
     pub async fn status(&self, lane: &str) -> Vec<ServerStatus> {
-        let deadline = self.inner.deadline(None);
+        self.ask_all(GetStatusRequest { lane: lane.to_owned(), explain: false }).await
+    }
+
+    /// As [`Client::status`], with every setting in force and why it is what it is.
+    pub async fn explain(&self, lane: &str) -> Vec<ServerStatus> {
+        self.ask_all(GetStatusRequest { lane: lane.to_owned(), explain: true }).await
+    }
+
+    async fn ask_all(&self, request: GetStatusRequest) -> Vec<ServerStatus> {
+        let (deadline, request) = (self.inner.deadline(None), &request);
         let ask = |server: usize| async move {
-            let request = GetStatusRequest { lane: lane.to_owned() };
+            let request = request.clone();
             let status = self.inner.get_status(server, request, deadline).await;
             ServerStatus { server: self.inner.servers[server].uri.clone(), status }
         };
@@ -217,7 +226,7 @@ impl Inner {
             count => owners[turn % count],
         };
         let outcome = self.call(server, deadline, request, |s, r| history_of(s.store(), r)).await;
-        if self.servers.len() > 1 && outcome.as_ref().is_err_and(Error::another_server_may_help) {
+        if self.servers.len() > 1 && outcome.as_ref().is_err_and(Error::may_have_moved) {
             self.refreshed(deadline).await;
         }
         outcome

@@ -26,8 +26,8 @@ pub struct ClientConfig {
     pub tls: Option<TlsOptions>,
 }
 
-/// How reads are tried again when a server is unavailable: capped exponential backoff with full jitter, inside the
-/// deadline. Writes are tried again only when no connection was established, so that nothing can have been sent.
+/// How reads are tried again when a server is unavailable: capped exponential backoff with jitter, inside the deadline. A
+/// server that says how long it wants to be left alone is left alone for longer than that. Writes are tried again only when no connection was established, so that nothing can have been sent.
 #[derive(Debug, Clone, Copy)]
 pub struct RetryPolicy {
     /// Tries in all; 1 means no retry.
@@ -76,10 +76,12 @@ impl Default for RetryPolicy {
 }
 
 impl RetryPolicy {
-    /// The pause after failure number `failures` (1 and up): anything up to the cap, so that clients spread out.
-    pub(crate) fn backoff(&self, failures: u32) -> Duration {
+    /// The pause after failure number `failures` (1 and up): anything up to the cap, so that clients spread out; and
+    /// beyond what the server asked for, if it did, spread out as well.
+    pub(crate) fn pause(&self, failures: u32, asked_for: Option<Duration>) -> Duration {
         let doubled = self.first_backoff.saturating_mul(1 << failures.saturating_sub(1).min(20));
-        doubled.min(self.max_backoff).mul_f64(rand::rng().random_range(0.5..=1.0))
+        let own = doubled.min(self.max_backoff).mul_f64(rand::rng().random_range(0.5..=1.0));
+        asked_for.map_or(own, |asked_for| asked_for + own)
     }
 }
 
@@ -101,12 +103,14 @@ mod tests {
     fn backoff_doubles_up_to_its_cap_and_is_never_zero() {
         let policy = RetryPolicy::default();
         for failures in 1..40 {
-            let pause = policy.backoff(failures);
+            let pause = policy.pause(failures, None);
             assert!(
                 pause >= policy.first_backoff / 2 && pause <= policy.max_backoff,
                 "{failures}: {pause:?}"
             );
         }
-        assert!(policy.backoff(1) <= policy.first_backoff);
+        assert!(policy.pause(1, None) <= policy.first_backoff);
+        let asked_for = Duration::from_secs(3);
+        assert!(policy.pause(1, Some(asked_for)) > asked_for, "however short its own pause is");
     }
 }

@@ -255,7 +255,7 @@ impl Inner {
         call: &impl AsyncFn(&Server, Request<Q>) -> Result<Response<A>, Status>,
     ) -> Result<A, Error> {
         let outcome = self.call(server, deadline, request, |s, r| call(s, r)).await;
-        if self.servers.len() > 1 && outcome.as_ref().is_err_and(Error::another_server_may_help) {
+        if self.servers.len() > 1 && outcome.as_ref().is_err_and(Error::may_have_moved) {
             self.refreshed(deadline).await;
         }
         outcome

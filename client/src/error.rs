@@ -1,8 +1,10 @@
 //! Why a call failed, told by what the caller should do about it. Made from gRPC statuses here and nowhere else.
 
 use std::error::Error as _;
+use std::time::Duration;
 
 use tonic::{Code, ConnectError, TimeoutExpired};
+use tonic_types::StatusExt as _;
 
 /// Why a call failed. The variants differ in what the caller should do.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -53,6 +55,16 @@ pub enum Error {
         /// What it said.
         message: String,
     },
+    /// The server has more to do than it can. It did nothing; after a while it may be asked again, for writes too.
+    #[error("{server}: {message}")]
+    Overloaded {
+        /// The server's address.
+        server: String,
+        /// What it has too much of.
+        message: String,
+        /// How long it wants to be left alone.
+        retry_after: Duration,
+    },
     /// The connection broke during the call. Reads may be tried again; a write may have happened.
     #[error("the connection to {server} broke: {message}")]
     Broken {
@@ -75,7 +87,7 @@ pub enum Error {
         /// Which shard and position.
         message: String,
     },
-    /// The answer is larger than `max_response_bytes`, or the server is out of something: ask for less.
+    /// The answer would be larger than `max_response_bytes`, or than the server lets one be: ask for less.
     #[error("{message}")]
     TooMuch {
         /// What there was too much of.
@@ -110,7 +122,14 @@ impl Error {
         if status.source().is_some() && !matches!(status.code(), Code::OutOfRange | Code::ResourceExhausted) {
             return Error::Broken { message: root_cause(status), server };
         }
-        Error::from_code(server, status.code(), message)
+        let hint = match status.code() {
+            Code::ResourceExhausted => status.get_details_retry_info().and_then(|info| info.retry_delay),
+            _ => None,
+        };
+        match hint {
+            Some(retry_after) => Error::Overloaded { server, message, retry_after },
+            None => Error::from_code(server, status.code(), message),
+        }
     }
 
     /// What a gRPC code and message of this server mean.
@@ -131,7 +150,21 @@ impl Error {
 
     /// A read that failed so may succeed on the same server later, or on another now.
     pub fn read_may_be_retried(&self) -> bool {
-        matches!(self, Error::Unreachable { .. } | Error::Unavailable { .. } | Error::Broken { .. })
+        matches!(
+            self,
+            Error::Unreachable { .. }
+                | Error::Unavailable { .. }
+                | Error::Broken { .. }
+                | Error::Overloaded { .. }
+        )
+    }
+
+    /// How long the server that said so wants to be left alone.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Error::Overloaded { retry_after, .. } => Some(*retry_after),
+            _ => None,
+        }
     }
 
     /// Another replica may answer where this one failed.
@@ -139,9 +172,14 @@ impl Error {
         self.read_may_be_retried() || matches!(self, Error::DataLoss { .. })
     }
 
-    /// Nothing was sent, so a write may be tried again.
+    /// Who has which shard may not be what it was.
+    pub(crate) fn may_have_moved(&self) -> bool {
+        self.another_server_may_help() && !matches!(self, Error::Overloaded { .. })
+    }
+
+    /// Nothing was sent, or nothing was done with it, so a write may be tried again.
     pub fn nothing_was_sent(&self) -> bool {
-        matches!(self, Error::Unreachable { .. })
+        matches!(self, Error::Unreachable { .. } | Error::Overloaded { .. })
     }
 }
 
@@ -187,6 +225,18 @@ mod tests {
         assert!(matches!(error(Code::Internal), Error::Server { code: Code::Internal, .. }));
         assert!(error(Code::Unavailable).read_may_be_retried());
         assert!(!error(Code::Unavailable).nothing_was_sent());
+    }
+
+    #[test]
+    fn a_busy_server_is_asked_again_and_one_that_was_asked_for_too_much_is_not() {
+        let too_much = error(Code::ResourceExhausted);
+        assert!(matches!(&too_much, Error::TooMuch { .. }) && !too_much.read_may_be_retried(), "{too_much}");
+        let after = Duration::from_millis(40);
+        let details = tonic_types::ErrorDetails::with_retry_info(Some(after));
+        let status = tonic::Status::with_error_details(Code::ResourceExhausted, "busy", details);
+        let busy = Error::from_status("http://a:1", &status);
+        assert_eq!(busy.retry_after(), Some(after));
+        assert!(busy.read_may_be_retried() && busy.nothing_was_sent(), "{busy}");
     }
 
     #[test]

@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Request, Response, Status, Streaming};
+use tonic_types::StatusExt as _;
 
 use crate::Partitioner;
 use crate::topology::tests::{definitions, lane_status};
@@ -103,6 +104,11 @@ impl Service {
     }
 }
 
+fn hint_ms(status: &Status) -> u32 {
+    let hint = status.get_details_retry_info().and_then(|info| info.retry_delay);
+    hint.map_or(0, |after| after.as_millis() as u32)
+}
+
 /// Each row's JSON is `"entity view"`; rows of partitions it has not are UNAVAILABLE.
 fn answer(request: &GetFeaturesRequest, views: &ViewSelections, ready: &[u32]) -> GetFeaturesResponse {
     let partitions: Vec<u32> =
@@ -178,6 +184,7 @@ impl FeatureStore for Service {
                     Err(status) => stream_features_response::Outcome::Error(RequestError {
                         code: status.code().into(),
                         message: status.message().into(),
+                        retry_after_ms: hint_ms(&status),
                     }),
                 };
                 Ok(StreamFeaturesResponse { id: message.id, outcome: Some(outcome) })

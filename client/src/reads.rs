@@ -75,7 +75,7 @@ pub(crate) async fn retried<T, F: Future<Output = Result<T, Error>>>(
             Err(error) => error,
         };
         failures += 1;
-        let again = Instant::now() + inner.config.retry.backoff(failures);
+        let again = Instant::now() + inner.config.retry.pause(failures, error.retry_after());
         if !may_retry(&error) || failures >= inner.config.retry.attempts || again >= deadline {
             return Err(error);
         }
@@ -98,6 +98,8 @@ struct Reading<'a, V> {
     /// Why each pending shard is pending, if it was tried.
     reasons: HashMap<Shard, String>,
     first_error: Option<Error>,
+    /// How long the servers asked last want to be left alone.
+    asked_for: Option<Duration>,
     answered: bool,
 }
 
@@ -123,6 +125,7 @@ impl<'a, V: Via> Reading<'a, V> {
             tried: HashSet::new(),
             reasons: HashMap::new(),
             first_error: None,
+            asked_for: None,
             answered: false,
         }
     }
@@ -197,6 +200,7 @@ impl<'a, V: Via> Reading<'a, V> {
             Err(error) if is_about_the_request(&error) => Err(error),
             Err(error) => {
                 let elsewhere = error.another_server_may_help();
+                self.asked_for = self.asked_for.max(error.retry_after());
                 for shard in &part.shards {
                     self.reasons.insert(*shard, error.to_string());
                     if !elsewhere {
@@ -244,15 +248,19 @@ impl<'a, V: Via> Reading<'a, V> {
         if nobody_to_ask {
             return self.knows_more().await;
         }
-        if failures > 1 {
-            let pause = self.inner.config.retry.backoff(failures);
+        let asked_for = self.asked_for.take();
+        if failures > 1 || asked_for.is_some() {
+            let pause = self.inner.config.retry.pause(failures, asked_for);
             if Instant::now() + pause >= self.deadline {
                 return false;
             }
             tokio::time::sleep(pause).await;
         }
-        self.topology = self.inner.refreshed(self.deadline).await;
-        // A server that broke or was unreachable may be back; one that answered "not this shard" was asked enough.
+        // Nothing has moved because somebody is busy, and a question more would make it busier.
+        if asked_for.is_none() {
+            self.topology = self.inner.refreshed(self.deadline).await;
+        }
+        // A server that broke, was unreachable or busy may be back; one that answered "not this shard" was asked enough.
         if self.first_error.is_some() {
             self.tried.clear();
         }

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, mpsc, oneshot};
@@ -15,7 +16,9 @@ use crate::client::Inner;
 use crate::pool::Server;
 use crate::reads::{self, Via, remaining};
 use crate::v1::stream_features_response::Outcome;
-use crate::v1::{GetFeaturesRequest, GetFeaturesResponse, StreamFeaturesRequest, StreamFeaturesResponse};
+use crate::v1::{
+    GetFeaturesRequest, GetFeaturesResponse, RequestError, StreamFeaturesRequest, StreamFeaturesResponse,
+};
 use crate::{Error, Query, Rows};
 
 type Answer = Result<GetFeaturesResponse, Error>;
@@ -142,10 +145,18 @@ async fn receive(
 fn outcome(server: &Server, outcome: Option<Outcome>) -> Answer {
     match outcome {
         Some(Outcome::Response(response)) => Ok(response),
-        Some(Outcome::Error(error)) => {
-            Err(Error::from_code(server.uri.clone(), Code::from(error.code), error.message))
-        }
+        Some(Outcome::Error(error)) => Err(request_error(server, error)),
         None => Err(Error::from_code(server.uri.clone(), Code::Internal, "an answer without outcome".into())),
+    }
+}
+
+fn request_error(server: &Server, error: RequestError) -> Error {
+    let (server, message) = (server.uri.clone(), error.message);
+    match (Code::from(error.code), error.retry_after_ms) {
+        (Code::ResourceExhausted, after_ms @ 1..) => {
+            Error::Overloaded { server, message, retry_after: Duration::from_millis(after_ms.into()) }
+        }
+        (code, _) => Error::from_code(server, code, message),
     }
 }
 

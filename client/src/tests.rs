@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tonic::{Code, Status as Refusal};
+use tonic_types::{ErrorDetails, StatusExt as _};
 
 use crate::fake::{Fake, PARTITIONS};
 use crate::{Client, ClientConfig, DataPoint, Error, Query, Rows, Status};
@@ -143,6 +144,43 @@ async fn reads_are_retried_and_a_wrong_request_is_not() {
     server.state.lock().failures = vec![Refusal::unavailable("down"); 10].into();
     let error = client.get(query(1)).await.expect_err("four tries, no more");
     assert!(matches!(&error, Error::Unavailable { message, .. } if message == "down"), "{error}");
+}
+
+fn busy(after: Duration) -> Refusal {
+    let details = ErrorDetails::with_retry_info(Some(after));
+    Refusal::with_error_details(Code::ResourceExhausted, "busy", details)
+}
+
+#[tokio::test]
+async fn a_busy_server_is_left_alone_for_as_long_as_it_asks() {
+    let server = Fake::start(&ALL).await;
+    let client = client(&[&server]).await;
+    let stream = client.stream(4);
+    let after = Duration::from_millis(60);
+    for over_a_stream in [false, true] {
+        server.state.lock().failures = vec![busy(after)].into();
+        let begun = std::time::Instant::now();
+        let rows = match over_a_stream {
+            true => stream.get(query(5)).await,
+            false => client.get(query(5)).await,
+        };
+        assert_complete(&rows.expect("the second try"), 5);
+        assert!(begun.elapsed() >= after, "{:?}", begun.elapsed());
+    }
+    assert_eq!(server.state.lock().reads.len(), 4);
+    server.state.lock().failures = vec![busy(Duration::from_secs(3600))].into();
+    let error = client.get(query(1)).await.expect_err("the deadline is before that");
+    assert!(matches!(&error, Error::Overloaded { message, .. } if message == "busy"), "{error}");
+}
+
+#[tokio::test]
+async fn where_one_replica_is_busy_the_other_is_asked_at_once() {
+    let (a, b) = (Fake::start(&ALL).await, Fake::start(&ALL).await);
+    let client = client(&[&a, &b]).await;
+    a.state.lock().failures = vec![busy(Duration::from_secs(3600)); 10].into();
+    for _ in 0..10 {
+        assert_complete(&client.get(query(20)).await.expect("the other's answer"), 20);
+    }
 }
 
 #[tokio::test]

@@ -17,6 +17,8 @@ use crate::shard_files::Readers;
 pub struct Lane {
     /// As defined.
     pub definition: Arc<LaneDefinition>,
+    /// Its ingest threads.
+    pub threads: usize,
     /// Partitions of each topic; 0 until the broker has said.
     pub partitions: AtomicU32,
     /// What became of every data point since start.
@@ -120,11 +122,12 @@ pub struct TopicProgress {
 
 impl Lane {
     /// A lane without shards.
-    pub fn new(definition: Arc<LaneDefinition>) -> Self {
+    pub fn new(definition: Arc<LaneDefinition>, threads: usize) -> Self {
         Lane {
+            threads,
             partitions: AtomicU32::new(0),
             counters: Counters::default(),
-            freshness_ms: (0..definition.threads).map(|_| Mutex::new(freshness_histogram())).collect(),
+            freshness_ms: (0..threads).map(|_| Mutex::new(freshness_histogram())).collect(),
             shards: ArcSwap::from_pointee(Vec::new()),
             trouble: Mutex::new(None),
             definition,

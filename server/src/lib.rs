@@ -23,3 +23,4 @@ pub mod serve;
 pub mod service;
 pub mod shard_files;
 pub mod trigger;
+pub mod tuning;

@@ -31,11 +31,12 @@
 //! | `forebay_freshness_seconds` | lane | histogram: Kafka timestamp to readable |
 //! | `forebay_shard_state` | lane, partition, state | 1 for the state the shard is in |
 //! | `forebay_shard_keys` | lane, partition | (entity, view) keys in the index |
-//! | `forebay_shard_disk_bytes` | lane, partition | segment files |
+//! | `forebay_shard_disk_bytes` | lane, partition | segment files and codings |
 //! | `forebay_shard_index_bytes` | lane, partition | memory of the index |
 //! | `forebay_shard_hot_bytes` | lane, partition | window of newest data that is held in memory |
 //! | `forebay_shard_cold_reads_total` | lane, partition | records read from older data |
 //! | `forebay_memory_limit_bytes` | | `storage.memory`: for the indexes and windows of all shards |
+//! | `forebay_memory_resident_bytes` | kind | of this process: anonymous (its own), file (mapped files), shared |
 //! | `forebay_shard_lag_seconds` | lane, partition | at most this far behind its logs |
 //! | `forebay_applied_offset` | lane, partition, topic | last offset reads see, -1: none |
 //! | `forebay_durable_offset` | lane, partition, topic | last offset on stable storage, -1: none |
@@ -43,6 +44,9 @@
 //! | `forebay_lag_offsets` | lane, partition, topic | messages between applied and end |
 //! | `forebay_request_seconds` | rpc | histogram: time in the handler; for StreamFeatures per request |
 //! | `forebay_request_failures_total` | rpc | calls that failed |
+//! | `forebay_reads_in_flight` | | reads that have arrived and have no answer yet |
+//! | `forebay_unsent_answer_bytes` | | bytes of answers that are made and not sent |
+//! | `forebay_reads_shed_total` | reason | reads refused: in_flight, unsent, queue (waited too long), deadline (passed) |
 //! | `process_resident_memory_bytes`, `process_cpu_seconds_total`, `process_open_fds` | | of this process |
 
 mod latency;
@@ -54,7 +58,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub use latency::{Rpc, observe};
 
 use crate::lane::{Counters, ShardHandle};
-use crate::service::{Context, not_ready};
+use crate::service::{Admission, Context, Shed, not_ready};
 use text::{Kind, Page};
 
 /// Everything, as Prometheus reads it.
@@ -67,6 +71,7 @@ pub fn render(context: &Context) -> String {
     shards(&mut page, context);
     topics(&mut page, context);
     latency::write(&mut page);
+    reads(&mut page, &context.admission);
     process::write(&mut page);
     page.finish()
 }
@@ -77,7 +82,7 @@ fn server(page: &mut Page, context: &Context) {
     page.family("forebay_uptime_seconds", Kind::Gauge, "Seconds since the server began to serve.");
     page.sample("forebay_uptime_seconds", &[], context.started.elapsed().as_secs_f64());
     page.family("forebay_memory_limit_bytes", Kind::Gauge, "For the indexes and windows of all shards.");
-    page.sample("forebay_memory_limit_bytes", &[], context.config.storage.memory_limit());
+    page.sample("forebay_memory_limit_bytes", &[], context.tuned.memory_bytes.value);
     page.family("forebay_ready", Kind::Gauge, "Whether every shard of the lane serves.");
     for lane in &context.lanes {
         let name = lane.definition.name.as_str();
@@ -155,6 +160,17 @@ fn lanes(page: &mut Page, context: &Context) {
     }
 }
 
+fn reads(page: &mut Page, admission: &Admission) {
+    page.family("forebay_reads_in_flight", Kind::Gauge, "Reads without an answer yet.");
+    page.sample("forebay_reads_in_flight", &[], admission.in_flight());
+    page.family("forebay_unsent_answer_bytes", Kind::Gauge, "Bytes of answers made and not sent.");
+    page.sample("forebay_unsent_answer_bytes", &[], admission.unsent_bytes());
+    page.family("forebay_reads_shed_total", Kind::Counter, "Reads refused.");
+    for reason in Shed::ALL {
+        page.sample("forebay_reads_shed_total", &[("reason", reason.as_str())], admission.shed(reason));
+    }
+}
+
 const STATES: [&str; 5] = ["OPENING", "CATCHING_UP", "READY", "HALTED", "CLOSED"];
 
 fn shards(page: &mut Page, context: &Context) {
@@ -173,7 +189,9 @@ fn shards(page: &mut Page, context: &Context) {
     };
     let stats = |shard: &ShardHandle| shard.reader.as_ref().map(|reader| reader.stats()).unwrap_or_default();
     gauge("forebay_shard_keys", "Keys in the index.", &|shard| stats(shard).keys as f64);
-    gauge("forebay_shard_disk_bytes", "Bytes of segment files.", &|shard| stats(shard).disk_bytes as f64);
+    gauge("forebay_shard_disk_bytes", "Bytes of segment files and codings.", &|shard| {
+        stats(shard).disk_bytes as f64
+    });
     gauge("forebay_shard_index_bytes", "Bytes of the index.", &|shard| stats(shard).index_bytes as f64);
     gauge("forebay_shard_hot_bytes", "Newest data held in memory.", &|shard| stats(shard).hot_bytes as f64);
     gauge("forebay_shard_lag_seconds", "At most this far behind its logs.", &|shard| {

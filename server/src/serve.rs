@@ -21,7 +21,8 @@ use crate::lane::Lane;
 use crate::memory;
 use crate::registry::Registry;
 use crate::rest;
-use crate::service::{self, Context};
+use crate::service::{self, Admission, ColdReads, Context};
+use crate::tuning::{cores, tune};
 
 /// A running server.
 pub struct Running {
@@ -62,16 +63,19 @@ pub async fn start(
         http = rest::waiting(registry.clone(), http).await?;
     }
     let definitions = in_force.shared.clone();
-    let lanes: Vec<_> =
-        definitions.load().lanes.iter().cloned().map(|lane| Arc::new(Lane::new(lane))).collect();
+    let defined = definitions.load_full();
+    let tuned = tune(&config, &defined.lanes, cores(), memory::default_limit());
+    let lanes = defined.lanes.iter().cloned().zip(&tuned.lanes);
+    let lanes: Vec<_> = lanes.map(|(lane, tuned)| Arc::new(Lane::new(lane, tuned.threads.value))).collect();
     let clock = Clock::system();
     let producer: FutureProducer = producer_config(&config.kafka).create().context("[kafka] settings")?;
     let ingest = {
-        let (config, definitions) = (config.clone(), definitions.clone());
+        let (config, definitions, tuned) = (config.clone(), definitions.clone(), tuned.clone());
         let (lanes, clock) = (lanes.clone(), clock.clone());
-        tokio::task::spawn_blocking(move || Ingest::start(&config, definitions, lanes, clock)).await??
+        let start = move || Ingest::start(&config, definitions, lanes, &tuned, clock);
+        tokio::task::spawn_blocking(start).await??
     };
-    let limit = config.storage.memory_limit();
+    let limit = tuned.memory_bytes.value;
     let config = Arc::new(config);
     let context = Arc::new(Context {
         config,
@@ -83,7 +87,9 @@ pub async fn start(
         clock,
         producer,
         started,
-        cold: Default::default(),
+        cold: ColdReads::new(tuned.cold_reads.value),
+        admission: Admission::new(tuned.limits()),
+        tuned,
     });
     let assembly = Assembly::start(&context)?;
     let stop = watch::Sender::new(false);

@@ -1,6 +1,6 @@
 //! How much disk the shards of a lane may use together, and what one shard uses of it. Segment files count with their
-//! whole size from when they are made until they are unlinked; other files are small. Asked by the keeper, and by the
-//! writer before each frame.
+//! whole size from when they are made until they are unlinked, codings from when they are learned; index checkpoints, which
+//! may be deleted at any time, do not. Asked by the keeper, and by the writer before each frame.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,7 +23,7 @@ impl DiskBudget {
         Arc::new(DiskBudget { soft: soft.min(hard), hard, used: AtomicU64::new(0) })
     }
 
-    /// Bytes of segment files now.
+    /// Bytes of segment files and codings now.
     pub fn used(&self) -> u64 {
         self.used.load(Ordering::Relaxed)
     }
@@ -52,10 +52,11 @@ pub(crate) struct DiskUse {
 }
 
 impl DiskUse {
-    /// Of a shard that has these segments, which are counted whatever the limits say.
-    pub fn new(budget: Option<Arc<DiskBudget>>, segments: &Segments) -> DiskUse {
+    /// Of a shard that has these segments, and so many bytes of codings; both count whatever the limits say.
+    pub fn new(budget: Option<Arc<DiskBudget>>, segments: &Segments, coding_bytes: u64) -> DiskUse {
         let disk = DiskUse { budget, bytes: AtomicU64::new(0) };
         disk.add(segments.list.iter().map(|segment| segment.capacity()).sum());
+        disk.add(coding_bytes);
         disk
     }
 
@@ -93,7 +94,8 @@ impl DiskUse {
         WriteError::OverBudget { used: budget.used(), hard: budget.hard }
     }
 
-    fn add(&self, bytes: u64) {
+    /// Takes space that nobody is asked for.
+    pub fn add(&self, bytes: u64) {
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
         self.budget.iter().for_each(|budget| {
             budget.used.fetch_add(bytes, Ordering::Relaxed);

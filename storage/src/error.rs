@@ -154,7 +154,7 @@ pub enum WriteError {
     /// once something expired or was thinned out.
     #[error("the disk budget is used up: {used} of {hard} bytes; it is tried again when asked")]
     OverBudget {
-        /// Bytes of segment files of all shards that share the budget.
+        /// Bytes of segment files and codings of all shards that share the budget.
         used: u64,
         /// The most there may be.
         hard: u64,

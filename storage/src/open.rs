@@ -54,7 +54,7 @@ pub fn open(
         active.as_ref().map_or(Location::NONE, |active| Location::new(active.segment.number, active.tail));
     let residency = Residency::new(options.resident_bytes, end);
     residency.settle(&segments);
-    let disk = DiskUse::new(options.disk.clone(), &segments);
+    let disk = DiskUse::new(options.disk.clone(), &segments, coding::bytes(dir));
     let (path, codecs) = (dir.to_path_buf(), loaded.codecs);
     let shard = Shard::new(path, manifest, index, codecs, segments, &last, report, residency, disk);
     let shard = Arc::new(shard);

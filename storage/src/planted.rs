@@ -56,6 +56,8 @@ plants! {
     trusts_cache = "trust_cache";
     /// Expiry asks only the clock, whatever has been ingested.
     trusts_clock = "trust_clock";
+    /// Entities whose ids begin alike share a hash.
+    shares_hashes = "share_hashes";
 }
 
 /// Whether the records of this frame are dropped, though its positions advance.

@@ -5,7 +5,7 @@
 use std::fmt;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
@@ -35,6 +35,8 @@ struct Owner {
 
 struct Group {
     policy: SyncPolicy,
+    /// That of the policy, or what it was changed to.
+    interval_ms: AtomicU64,
     state: Mutex<State>,
     wake: Condvar,
 }
@@ -65,12 +67,19 @@ impl SyncGroup {
     /// # Errors
     /// If the system has no thread to give.
     pub fn spawn(name: &str, policy: SyncPolicy) -> io::Result<SyncGroup> {
-        let group = Arc::new(Group { policy, state: Mutex::default(), wake: Condvar::new() });
+        let interval_ms = AtomicU64::new(policy.interval_ms);
+        let group = Group { policy, interval_ms, state: Mutex::default(), wake: Condvar::new() };
+        let group = Arc::new(group);
         let keeper = Worker::spawn(format!("{name}-keep"))?;
         let background = Worker::spawn(format!("{name}-slow"))?;
         let for_thread = group.clone();
         std::thread::Builder::new().name(name.to_owned()).spawn(move || for_thread.run())?;
         Ok(SyncGroup { owner: Arc::new(Owner { group, keeper, background }) })
+    }
+
+    /// Changes the longest time a commit stays unsynced, ms, from the next commit on.
+    pub fn set_interval(&self, interval_ms: u64) {
+        self.owner.group.interval_ms.store(interval_ms, Ordering::Relaxed);
     }
 
     /// Does a job on the files of a shard, after those given before. Its writer waits for it before it lets go of the
@@ -139,7 +148,7 @@ impl Group {
         while !state.dirty && !state.stop {
             self.wake.wait(&mut state);
         }
-        let until = Instant::now() + Duration::from_millis(self.policy.interval_ms);
+        let until = Instant::now() + Duration::from_millis(self.interval_ms.load(Ordering::Relaxed));
         while !state.urgent && !state.stop {
             if self.wake.wait_until(&mut state, until).timed_out() {
                 break;

@@ -213,7 +213,7 @@ pub struct HistoryRange {
 pub struct Stats {
     /// Keys (entity, view) with a current version.
     pub keys: u64,
-    /// Bytes of segment files, preallocated ones included.
+    /// Bytes of segment files, preallocated ones included, and of codings.
     pub disk_bytes: u64,
     /// Bytes of RAM the index takes.
     pub index_bytes: u64,

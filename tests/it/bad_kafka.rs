@@ -1,7 +1,7 @@
 //! Bad records by key, size, event time, header and partition: each is put aside with its reason, or accepted where it
 //! only looks odd, and the records behind it go on.
 
-use forebay_tests::{Record, Status, event_now, eventually, request, v1};
+use forebay_tests::{Bed, Record, Status, build_binary, event_now, eventually, request, v1};
 
 use crate::shared::{bed, entity};
 
@@ -288,4 +288,22 @@ async fn bad_28_wrong_partition_is_refused_where_it_must_be_right() {
     bed.put(Record::new("strict", &key, at(event_now())).on(0)).await;
     let row = bed.rows(request("strict", &[&key])).await.remove(0);
     assert_eq!(row.status, Status::Present);
+}
+
+/// With hashes made of the first four bytes of an entity only: of the true ones nobody knows two that are alike.
+#[tokio::test]
+async fn an_entity_that_the_index_takes_for_another_is_put_aside_and_the_lane_goes_on() {
+    let binary = tokio::task::spawn_blocking(|| build_binary("forebay-planted", "planted-bugs"));
+    let bed = Bed::new("collision").binary(binary.await.expect("built")).env("FOREBAY_PLANT", "share_hashes");
+    let bed = bed.partitions(1).start().await;
+    let ts = event_now();
+    bed.put(Record::new("points", b"same-1", at(ts))).await;
+    bed.letter(Record::new("points", b"same-2", at(ts)), "entity_collision").await;
+    bed.put(Record::new("points", b"other", at(ts))).await;
+    let found = [&b"same-1"[..], b"same-2", b"other"];
+    let mut statuses = Vec::new();
+    for entity in found {
+        statuses.push(bed.get("points", entity).await.status);
+    }
+    assert_eq!(statuses, [Status::Present, Status::NotFound, Status::Present]);
 }

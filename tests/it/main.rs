@@ -7,6 +7,7 @@ mod bad_kafka;
 mod bad_log;
 mod bad_setup;
 mod bad_wire;
+mod bounds;
 mod broker;
 mod cli;
 mod client;

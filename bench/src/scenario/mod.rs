@@ -2,6 +2,7 @@
 
 pub mod engine;
 pub mod ingest;
+pub mod isolation;
 pub mod read;
 pub mod triggers;
 

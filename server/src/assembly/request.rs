@@ -107,7 +107,8 @@ impl Job {
             (Ok(answer), _, Ok(asked)) => values::features(&asked.entities, answer),
             (Ok(_), _, Err(status)) => failure::error_json(status),
             (Err(status), Shape::Proto, _) => {
-                RequestError { code: code as i32, message: status.message().to_owned() }.encode_to_vec()
+                RequestError { code: code as i32, message: status.message().to_owned(), retry_after_ms: 0 }
+                    .encode_to_vec()
             }
             (Err(status), ..) => failure::error_json(status),
         };

@@ -3,7 +3,8 @@
 use comfy_table::{CellAlignment, Table};
 use forebay_client::ServerStatus;
 use forebay_client::v1::{
-    GetStatusResponse, LaneCounters, LaneStatus, RegistryStatus, ShardState, ShardStatus, TopicStatus,
+    GetStatusResponse, LaneCounters, LaneStatus, RegistryStatus, Setting, ShardState, ShardStatus,
+    TopicStatus,
 };
 use serde_json::{Value, json};
 
@@ -14,6 +15,8 @@ const EXAMPLES: &str = "\
 Examples:
   forebay status
   forebay status --lane standard
+  forebay status --explain                 every setting in force, where it is from, and why
+  forebay status --explain --json | jq '.servers[].settings[] | select(.origin != \"default\")'
   forebay status --json | jq '.servers[].lanes[].shards[] | select(.state != \"READY\")'
 Exit code 0 if every server answered, whatever it said.";
 
@@ -26,6 +29,9 @@ pub struct Args {
     /// Only this lane
     #[arg(long, default_value = "", hide_default_value = true)]
     lane: String,
+    /// The settings in force too, each with its origin and reason, and what lanes are bounded by
+    #[arg(long)]
+    explain: bool,
     /// One JSON document instead of tables
     #[arg(long)]
     json: bool,
@@ -33,7 +39,10 @@ pub struct Args {
 
 pub async fn run(args: Args, connection: Connection) -> anyhow::Result<()> {
     let client = connection.client().await?;
-    let servers = client.status(&args.lane).await;
+    let servers = match args.explain {
+        true => client.explain(&args.lane).await,
+        false => client.status(&args.lane).await,
+    };
     match args.json {
         true => output::json_line(&json!({"servers": servers.iter().map(server_json).collect::<Vec<_>>()}))?,
         false => servers
@@ -73,7 +82,19 @@ fn status_text(server: &str, status: &GetStatusResponse) -> String {
         text.push_str(&lane_text(lane));
     }
     status.registry.iter().for_each(|registry| text.push_str(&registry_text(registry)));
+    if !status.settings.is_empty() {
+        text.push_str(&format!("\n\n{}\n", settings_text(&status.settings)));
+    }
     text
+}
+
+fn settings_text(settings: &[Setting]) -> String {
+    let mut table = output::table(&["setting", "value", "from", "why"]);
+    for Setting { key, value, origin, reason } in settings {
+        let value = if value.is_empty() { "-" } else { value };
+        table.add_row([key, value, origin, reason]);
+    }
+    output::rendered(&table)
 }
 
 fn registry_text(registry: &RegistryStatus) -> String {
@@ -156,15 +177,30 @@ fn offset(offset: i64) -> String {
 fn server_json(server: &ServerStatus) -> Value {
     match &server.status {
         Err(error) => json!({"server": server.server, "error": error.to_string()}),
-        Ok(status) => json!({
-            "server": server.server,
-            "instance": status.instance,
-            "version": status.version,
-            "uptime_ms": status.uptime_ms,
-            "lanes": status.lanes.iter().map(lane_json).collect::<Vec<_>>(),
-            "registry": status.registry.as_ref().map(registry_json),
-        }),
+        Ok(status) => {
+            let mut json = json!({
+                "server": server.server,
+                "instance": status.instance,
+                "version": status.version,
+                "uptime_ms": status.uptime_ms,
+                "lanes": status.lanes.iter().map(lane_json).collect::<Vec<_>>(),
+                "registry": status.registry.as_ref().map(registry_json),
+            });
+            if !status.settings.is_empty() {
+                json["settings"] = status.settings.iter().map(setting_json).collect();
+            }
+            json
+        }
     }
+}
+
+fn setting_json(setting: &Setting) -> Value {
+    json!({
+        "key": setting.key,
+        "value": setting.value,
+        "origin": setting.origin,
+        "reason": setting.reason,
+    })
 }
 
 fn registry_json(registry: &RegistryStatus) -> Value {

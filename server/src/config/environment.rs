@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 
 use toml::Value;
 
+use super::origin::Origins;
 use super::suggest::did_you_mean;
 use super::table::Errors;
 
 /// Sections with their keys; `*` takes librdkafka's dotted names, `FOREBAY_KAFKA_SETTINGS_SASL_PASSWORD` is
 /// `sasl.password`.
-const KEYS: [(&[&str], &[&str]); 12] = [
+const KEYS: [(&[&str], &[&str]); 13] = [
     (&["server", "tls"], &["cert", "key", "client_ca"]),
     (&["server"], &["instance", "listen", "http_listen", "definitions", "insecure"]),
     (&["kafka", "settings"], &["*"]),
@@ -21,12 +22,31 @@ const KEYS: [(&[&str], &[&str]); 12] = [
     (&["ingest"], &["batch_max", "batch_wait", "ready_max_lag"]),
     (&["triggers"], &["emit", "transaction_interval"]),
     (&["registry"], &["topic"]),
-    (&["read"], &["max_entities", "max_message", "default_wait"]),
+    (
+        &["read"],
+        &[
+            "max_entities",
+            "max_message",
+            "default_wait",
+            "threads",
+            "max_in_flight",
+            "max_unsent",
+            "max_queue",
+            "cold_reads",
+        ],
+    ),
+    (&["assembly"], &["requests_topic", "group", "threads", "max_in_flight", "dead_letter_topic"]),
     (
         &["execute"],
         &["servers", "tls_ca", "http_listen", "requests_topic", "dead_letter_topic", "max_under_way"],
     ),
 ];
+
+/// Every key by its full name, but those whose names are free.
+pub fn keys() -> impl Iterator<Item = String> {
+    let named = KEYS.iter().filter(|(_, keys)| *keys != ["*"]);
+    named.flat_map(|(section, keys)| keys.iter().map(|key| format!("{}.{key}", section.join("."))))
+}
 
 /// The variables of this process that begin as ours do.
 pub(super) fn ours() -> impl Iterator<Item = (String, String)> {
@@ -41,6 +61,7 @@ pub(super) fn ours() -> impl Iterator<Item = (String, String)> {
 pub(super) fn apply(
     root: &mut toml::Table,
     overrides: impl IntoIterator<Item = (String, String)>,
+    origins: &mut Origins,
     errors: &Errors,
 ) -> BTreeMap<String, Vec<String>> {
     let mut from: BTreeMap<String, Vec<String>> = BTreeMap::new();
@@ -48,8 +69,10 @@ pub(super) fn apply(
         let Some((section, rest)) = section_of(&name) else { continue };
         match key_of(section, &rest) {
             Some(key) => {
+                let place = section.0.join(".");
+                origins.override_with(format!("{place}.{key}"), &name);
                 put(root, section.0, key, value);
-                from.entry(section.0.join(".")).or_default().push(name);
+                from.entry(place).or_default().push(name);
             }
             None => {
                 let hint = did_you_mean(&rest, section.1.iter().copied());

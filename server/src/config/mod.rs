@@ -3,6 +3,7 @@
 //! that every error is told at once, and serve the definitions too. Knows nothing of what the values are used for.
 
 mod environment;
+mod origin;
 mod owned;
 mod read;
 pub mod suggest;
@@ -15,6 +16,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+
+pub use environment::keys;
+pub use origin::{Origin, Origins};
 
 /// The server's configuration, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +41,8 @@ pub struct Config {
     pub registry: RegistryConfig,
     /// `[assembly]`
     pub assembly: AssemblyConfig,
+    /// Which keys were given, and where.
+    pub origins: Origins,
 }
 
 /// Everything wrong with the configuration, one line each: file, section, key, what was expected, what to do.
@@ -77,8 +83,9 @@ impl Config {
     ) -> Result<Config, ConfigErrors> {
         let errors = table::Errors::default();
         let config = table::parse(file, text, &errors).map(|mut root| {
-            let from = environment::apply(&mut root, overrides, &errors);
-            read::config(file, &root, &from, dir, &errors)
+            let mut origins = Origins::of_file(&root);
+            let from = environment::apply(&mut root, overrides, &mut origins, &errors);
+            Config { origins, ..read::config(file, &root, &from, dir, &errors) }
         });
         let errors = errors.into_vec();
         config.filter(|_| errors.is_empty()).ok_or(ConfigErrors(errors))
@@ -142,8 +149,8 @@ pub struct StorageConfig {
     pub dir: PathBuf,
     /// Size of a segment file.
     pub segment_bytes: u64,
-    /// Sync at least this often while there is something to sync.
-    pub sync_interval_ms: u64,
+    /// Sync at least this often while there is something to sync; absent: see `tuning`.
+    pub sync_interval_ms: Option<u64>,
     /// Sync after this many bytes.
     pub sync_bytes: u64,
     /// Memory for indexes and newest data, all shards together; absent: what the machine suggests.
@@ -188,6 +195,16 @@ pub struct ReadConfig {
     pub max_message_bytes: usize,
     /// How long a `wait_for` waits when the request has no deadline.
     pub default_wait_ms: u64,
+    /// Threads that serve gRPC; absent, as the others that may be: see `tuning`.
+    pub threads: Option<usize>,
+    /// Most reads whose answers are not made yet.
+    pub max_in_flight: Option<u64>,
+    /// Most bytes of answers that are not sent yet.
+    pub max_unsent_bytes: Option<u64>,
+    /// How long a read may wait for its turn.
+    pub max_queue_ms: u64,
+    /// Most reads that wait for the disk at the same time.
+    pub cold_reads: Option<usize>,
 }
 
 /// `[execute]`: what `forebay execute` needs beside `[kafka]` and the definitions.

@@ -6,7 +6,7 @@ const OWNED: [(&str, &str); 17] = [
     ("bootstrap.servers", "set kafka.bootstrap instead"),
     ("metadata.broker.list", "set kafka.bootstrap instead"),
     ("group.id", "it is \"<kafka.group>.<lane>\": set kafka.group instead"),
-    ("group.instance.id", "it is \"<server.instance>.<lane>.<thread>\": set server.instance instead"),
+    ("group.instance.id", "it is \"<thread>.<server.instance>.<lane>\": set server.instance instead"),
     ("group.protocol", "shards are assigned by the classic protocol"),
     ("enable.auto.commit", "offsets are committed only for what is synced to disk"),
     ("enable.auto.offset.store", "offsets are committed only for what is synced to disk"),

@@ -9,7 +9,7 @@ use toml::Value;
 use super::owned;
 use super::table::{self, Errors, Table};
 use super::{
-    AssemblyConfig, Config, ExecuteConfig, IngestConfig, KafkaConfig, ReadConfig, RegistryConfig,
+    AssemblyConfig, Config, ExecuteConfig, IngestConfig, KafkaConfig, Origins, ReadConfig, RegistryConfig,
     ServerConfig, StorageConfig, TlsConfig, TriggersConfig,
 };
 
@@ -47,6 +47,7 @@ pub(super) fn config(
         registry: registry(section("registry")),
         assembly: assembly(section("assembly"), &kafka.group),
         kafka,
+        origins: Origins::default(),
     };
     root.finish();
     config
@@ -157,7 +158,8 @@ fn storage(table: Table<'_>, dir: &Path) -> StorageConfig {
     let config = StorageConfig {
         dir: path(&table, "dir", dir).unwrap_or_else(|| dir.join("data")),
         segment_bytes: table.size_bytes("segment", 64 * KIB..=4 * GIB).unwrap_or(256 * MIB),
-        sync_interval_ms: duration(&table, "sync_interval", 1..=24 * HOUR, 50),
+        // The range begins above 0.
+        sync_interval_ms: table.duration_ms("sync_interval", 1..=24 * HOUR).map(|ms| ms as u64),
         sync_bytes: table.size_bytes("sync_bytes", 1..=4 * GIB).unwrap_or(8 * MIB),
         memory_bytes: table.size_bytes("memory", 16 * MIB..=1024 * 1024 * GIB),
         preload_bytes: table.size_bytes("preload", 0..=1024 * 1024 * GIB).unwrap_or(0),
@@ -190,6 +192,11 @@ fn read(table: Table<'_>) -> ReadConfig {
         max_entities: table.integer("max_entities", 1..=1_000_000).unwrap_or(10_000) as usize,
         max_message_bytes: table.size_bytes("max_message", KIB..=GIB).unwrap_or(64 * MIB) as usize,
         default_wait_ms: duration(&table, "default_wait", 0..=HOUR, 5 * SECOND),
+        threads: table.integer("threads", 1..=1024).map(|threads| threads as usize),
+        max_in_flight: table.integer("max_in_flight", 1..=10_000_000).map(|reads| reads as u64),
+        max_unsent_bytes: table.size_bytes("max_unsent", MIB..=1024 * GIB),
+        max_queue_ms: duration(&table, "max_queue", 1..=HOUR, 500),
+        cold_reads: table.integer("cold_reads", 1..=10_000).map(|reads| reads as usize),
     };
     table.finish();
     config

@@ -16,11 +16,11 @@ fn errors(text: &str) -> Vec<String> {
 #[test]
 fn the_sample_means_the_defaults() {
     let sample = parse_with(Config::sample(), &[]).unwrap_or_else(|errors| panic!("{errors}"));
-    assert_eq!(sample, parse_with("", &[]).unwrap());
+    assert_eq!(Config { origins: Origins::default(), ..sample.clone() }, parse_with("", &[]).unwrap());
     assert_eq!(sample.server.listen.to_string(), "127.0.0.1:7400");
     assert_eq!(sample.server.http_listen.to_string(), "127.0.0.1:7401");
     assert_eq!(sample.storage.dir, Path::new("/etc/forebay/data"));
-    assert_eq!((sample.storage.sync_interval_ms, sample.storage.segment_bytes), (50, 256 << 20));
+    assert_eq!((sample.storage.sync_interval_ms, sample.storage.segment_bytes), (None, 256 << 20));
     assert_eq!((sample.storage.memory_bytes, sample.storage.preload_bytes), (None, 0));
     assert_eq!(parse_with("[storage]\nmemory = \"8GiB\"", &[]).unwrap().storage.memory_limit(), 8 << 30);
     assert_eq!(sample.execute.servers, ["http://127.0.0.1:7400"]);
@@ -29,6 +29,7 @@ fn the_sample_means_the_defaults() {
     assert!(!parse_with("[triggers]\nemit = false", &[]).unwrap().triggers.emit);
     assert!(!parse_with("", &[("FOREBAY_TRIGGERS_EMIT", "false")]).unwrap().triggers.emit);
     assert_eq!((sample.read.max_entities, sample.ingest.batch_wait_ms), (10_000, 5));
+    assert_eq!((sample.read.max_queue_ms, sample.read.threads, sample.read.max_in_flight), (500, None, None));
 }
 
 #[test]
@@ -79,6 +80,34 @@ fn the_environment_is_over_the_file() {
     assert!(wrong[0].starts_with(
         "forebay.toml: [ingest] with FOREBAY_INGEST_BATCH_MAX: batch_max: expected a whole number"
     ));
+}
+
+#[test]
+fn where_a_key_was_given_is_known() {
+    let text = "[read]\nthreads = 2\nmax_in_flight = 5\n[kafka.consumer]\n\"check.crcs\" = true\n";
+    let config = parse_with(text, &[("FOREBAY_READ_MAX_IN_FLIGHT", "7")]).unwrap();
+    assert_eq!(config.read.max_in_flight, Some(7));
+    assert_eq!(config.origins.of("read.threads"), Some(&Origin::File));
+    assert_eq!(config.origins.of("kafka.consumer.check.crcs"), Some(&Origin::File));
+    let variable = Origin::Environment("FOREBAY_READ_MAX_IN_FLIGHT".into());
+    assert_eq!(config.origins.of("read.max_in_flight"), Some(&variable));
+    assert_eq!(config.origins.of("read.max_queue"), None);
+}
+
+#[test]
+fn every_key_of_the_sample_can_be_given_by_the_environment_too() {
+    let known: Vec<String> = keys().collect();
+    let mut section = String::new();
+    for line in Config::sample().lines() {
+        let line = line.strip_prefix("# ").unwrap_or(line);
+        if let Some(name) = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+            section = name.to_owned();
+        }
+        let Some((key, _)) = line.split_once(" = ") else { continue };
+        if key.chars().all(|c| c.is_ascii_lowercase() || c == '_') && !section.starts_with("kafka.") {
+            assert!(known.contains(&format!("{section}.{key}")), "{section}.{key}");
+        }
+    }
 }
 
 #[test]

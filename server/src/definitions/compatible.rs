@@ -90,6 +90,7 @@ fn what_differs(old: &LaneDefinition, new: &LaneDefinition) -> String {
         ("strict_partition", old.strict_partition != new.strict_partition),
         ("dead_letter_topic", old.dead_letter_topic != new.dead_letter_topic),
         ("threads", old.threads != new.threads),
+        ("nice", old.nice != new.nice),
         ("max_value", old.max_value_bytes != new.max_value_bytes),
         ("future_bound", old.future_bound_ms != new.future_bound_ms),
         ("disk", old.disk_bytes != new.disk_bytes),

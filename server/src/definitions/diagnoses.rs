@@ -109,7 +109,8 @@ fn lane(of: &DiagnosesDefinition) -> LaneDefinition {
         strict_partition: false,
         topics: names.map(|name| topic(of.topic(name))).into(),
         dead_letter_topic: of.topic("diagnoses.dlq"),
-        threads: of.threads,
+        threads: Some(of.threads),
+        nice: 0,
         max_value_bytes: MAX_DOCUMENT_BYTES,
         future_bound_ms: FUTURE_MS + DAY_MS,
         allowed_lateness_ms: 3_600_000,
@@ -187,7 +188,7 @@ mod tests {
         let topics: Vec<_> = lane.topics.iter().map(|topic| topic.name.as_str()).collect();
         assert_eq!(topics, ["care.snapshots", "care.predictions", "care.outcomes", "care.diagnoses"]);
         assert_eq!(lane.topics[3].views, [BY_ENTITY, BY_MODEL]);
-        assert_eq!((lane.threads, lane.dead_letter_topic.as_str()), (2, "care.diagnoses.dlq"));
+        assert_eq!((lane.threads, lane.dead_letter_topic.as_str()), (Some(2), "care.diagnoses.dlq"));
         let ids = [SNAPSHOTS, PREDICTIONS, OUTCOMES, BY_ENTITY, BY_MODEL]
             .map(|name| definitions.view(name).expect("there").id);
         assert_eq!(ids, [65_001, 65_002, 65_003, 65_004, 65_005]);

@@ -74,8 +74,10 @@ pub struct LaneDefinition {
     pub topics: Vec<TopicDefinition>,
     /// Where bad data points go.
     pub dead_letter_topic: String,
-    /// Consumer threads; each is a member of the consumer group with shards of its own.
-    pub threads: usize,
+    /// Consumer threads; each is a member of the consumer group with shards of its own. None: see `tuning`.
+    pub threads: Option<usize>,
+    /// Niceness of all its threads, 0 to 19: under load the more of it, the less of the processors.
+    pub nice: u8,
     /// Larger payloads are dead-lettered.
     pub max_value_bytes: usize,
     /// An event time this far ahead of the ingest time is quarantined.

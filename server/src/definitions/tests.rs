@@ -43,7 +43,8 @@ fn defaults_are_those_documented() {
     let (lane, view) = (&definitions.lanes[0], &definitions.views[0]);
     assert_eq!(lane.partitioner, Partitioner::Murmur2);
     assert_eq!(lane.dead_letter_topic, "forebay.main.dlq");
-    assert_eq!((lane.threads, lane.max_value_bytes, lane.strict_partition), (1, 1 << 20, false));
+    assert_eq!((lane.threads, lane.nice), (None, 0));
+    assert_eq!((lane.max_value_bytes, lane.strict_partition), (1 << 20, false));
     assert_eq!((lane.future_bound_ms, lane.allowed_lateness_ms), (300_000, 3_600_000));
     assert_eq!(
         (lane.topics[0].priority, lane.topics[0].views.as_slice()),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use forebay_storage::WriteError;
 
 use super::dead_letter::Letter;
-use super::decode::{Decision, Known, Record, Rules, decode, is_at_home};
+use super::decode::{Decision, Known, Reason, Record, Rules, decode, is_at_home};
 use super::evaluate::At;
 use super::lane_thread::LaneThread;
 use super::shard::Shard;
@@ -161,15 +161,22 @@ impl LaneThread {
         self.upkeep.bytes += record.payload.map_or(0, |payload| payload.len() as u64);
         let encode = |view: &_, payload| shard.encode(view, payload);
         match decode(&record, &rules, &mut self.slots, encode) {
-            Decision::Put(point) => {
-                let outcome = shard.put(topic, offset, now_ms, &point)?;
-                match self.routes.triggers(point.view) {
+            Decision::Put(point) => match shard.put(topic, offset, now_ms, &point) {
+                Ok(outcome) => match self.routes.triggers(point.view) {
                     [] => Ok(()),
                     triggers => {
                         shard.judge(At { topic, offset, now_ms }, &point, outcome, triggers, &self.slots)
                     }
-                }
-            }
+                },
+                Err(error) => match Reason::of(&error) {
+                    Some(reason) => {
+                        shard.skip_dead(topic, offset, now_ms)?;
+                        self.letters.send(letter(shard, topic, offset, &record, (reason, error.to_string())));
+                        Ok(())
+                    }
+                    None => Err(error),
+                },
+            },
             Decision::Expired => shard.skip_expired(topic, offset, now_ms),
             Decision::Dead(reason, detail) => {
                 shard.skip_dead(topic, offset, now_ms)?;
@@ -300,7 +307,7 @@ fn letter(
     topic: usize,
     offset: i64,
     record: &Record<'_>,
-    (reason, detail): (super::decode::Reason, String),
+    (reason, detail): (Reason, String),
 ) -> Letter {
     let headers = record.headers.iter();
     Letter {

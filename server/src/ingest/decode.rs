@@ -5,7 +5,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use forebay_storage::Kind;
+use forebay_storage::{Kind, WriteError};
 
 use crate::definitions::{EventTimeSource, LaneDefinition, View};
 use crate::json::typed::{self, check_event_time};
@@ -107,9 +107,16 @@ pub enum Reason {
     BadHeader,
     /// On a partition the lane's partitioner would not choose.
     WrongPartition,
+    /// The index of its shard cannot tell its entity from another.
+    EntityCollision,
 }
 
 impl Reason {
+    /// Why a data point that storage refuses is a dead letter, if the refusal is about it alone and comes again each time.
+    pub fn of(refused: &WriteError) -> Option<Reason> {
+        matches!(refused, WriteError::Collision { .. }).then_some(Reason::EntityCollision)
+    }
+
     /// As the dead-letter header has it.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -126,6 +133,7 @@ impl Reason {
             Reason::Future => "future",
             Reason::BadHeader => "bad_header",
             Reason::WrongPartition => "wrong_partition",
+            Reason::EntityCollision => "entity_collision",
         }
     }
 }

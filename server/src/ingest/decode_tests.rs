@@ -366,3 +366,16 @@ fn a_lane_that_is_not_strict_takes_a_record_from_any_partition() {
         put(bench.decide("points", &Record { partition, ..record(&payload) }));
     }
 }
+
+#[test]
+fn what_storage_refuses_is_a_dead_letter_only_if_it_would_be_refused_each_time() {
+    let collision = WriteError::Collision { entity: (*b"a").into(), stored: (*b"b").into() };
+    assert_eq!(Reason::of(&collision), Some(Reason::EntityCollision));
+    for waits_or_stops in [
+        WriteError::OverBudget { used: 2, hard: 1 },
+        WriteError::NoSpace { path: "000002.seg".into() },
+        WriteError::Poisoned("a sync failed".into()),
+    ] {
+        assert_eq!(Reason::of(&waits_or_stops), None, "{waits_or_stops}");
+    }
+}

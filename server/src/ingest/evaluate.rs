@@ -205,7 +205,7 @@ impl Shard {
         let payload = known
             .as_ref()
             .map(|known| StateRecord::new(&known.held, known.version, edge, known.value_expiry_ms).to_json());
-        let outcome = self.writer.put_beside(
+        let put = self.writer.put_beside(
             at.topic,
             &Put {
                 view: trigger.id,
@@ -218,7 +218,12 @@ impl Shard {
                 offset: at.offset,
                 payload: payload.as_deref().unwrap_or_default(),
             },
-        )?;
+        );
+        let outcome = match put {
+            // The index takes the entity for one that has a state there: this one is without, and the lane goes on.
+            Err(WriteError::Collision { .. }) => return Ok(()),
+            put => put?,
+        };
         if outcome == Outcome::Late {
             // Not the newest of its key after all: it changes nothing.
             return Ok(());

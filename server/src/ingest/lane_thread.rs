@@ -100,22 +100,25 @@ impl LaneThread {
         })
     }
 
-    /// Works until the lane is stopped.
+    /// Works until the lane is stopped; not at all if there are fewer partitions than threads before it.
     pub fn run(mut self) {
         let mut batch = Vec::new();
-        self.join(&mut batch);
+        self.wait_for_topics(&mut batch);
+        if self.run.lane.partition_count().is_some_and(|partitions| self.number >= partitions as usize) {
+            return self.finish();
+        }
+        self.subscribe();
         while !self.run.is_stopping() {
             self.turn(&mut batch);
         }
         self.finish();
     }
 
-    /// Joins the group once the topics are known to be there and fit: the group gives out partitions of those that are.
-    fn join(&mut self, batch: &mut Vec<Step>) {
+    /// The group is joined once the topics are known to be there and fit: it gives out partitions of those that are.
+    fn wait_for_topics(&mut self, batch: &mut Vec<Step>) {
         while !self.run.is_stopping() && self.run.lane.partition_count().is_none() {
             self.member.fill(batch, 1, IDLE, Duration::ZERO);
         }
-        self.subscribe();
     }
 
     fn subscribe(&mut self) {

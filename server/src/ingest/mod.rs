@@ -39,6 +39,7 @@ use std::thread::{self, JoinHandle};
 use anyhow::{Context, bail};
 use forebay_storage::{SyncGroup, SyncPolicy};
 use rustix::fs::{FlockOperation, flock};
+use rustix::process::setpriority_process;
 
 use crate::clock::Clock;
 use crate::config::Config;
@@ -46,6 +47,7 @@ use crate::definitions::SharedDefinitions;
 use crate::kafka::topics::TopicAdmin;
 use crate::kafka::{consumer_config, member_config, producer_config};
 use crate::lane::Lane;
+use crate::tuning::{self, Tuned, TunedLane};
 use dead_letter::DeadLetters;
 use lane_thread::LaneThread;
 use run::{LaneInputs, LaneRun};
@@ -64,15 +66,15 @@ impl Ingest {
         config: &Config,
         definitions: SharedDefinitions,
         lanes: Vec<Arc<Lane>>,
+        tuned: &Tuned,
         clock: Clock,
     ) -> anyhow::Result<Ingest> {
         let lock = lock(&config.storage.dir)?;
         let mut ingest = Ingest { runs: Vec::new(), threads: Vec::new(), _lock: lock };
-        let started = lanes.into_iter().try_for_each(|lane| {
-            let name = lane.definition.name.clone();
-            ingest
-                .start_lane(config, definitions.clone(), lane, clock.clone())
-                .context(format!("lane {name}"))
+        let started = lanes.into_iter().zip(&tuned.lanes).try_for_each(|(lane, tuned)| {
+            let definition = lane.definition.clone();
+            let start = || ingest.start_lane(config, definitions.clone(), lane, tuned, clock.clone());
+            with_niceness(definition.nice, start).context(format!("lane {}", definition.name))
         });
         match started {
             Ok(()) => Ok(ingest),
@@ -88,10 +90,12 @@ impl Ingest {
         config: &Config,
         definitions: SharedDefinitions,
         lane: Arc<Lane>,
+        tuned: &TunedLane,
         clock: Clock,
     ) -> anyhow::Result<()> {
-        let policy =
-            SyncPolicy { interval_ms: config.storage.sync_interval_ms, bytes: config.storage.sync_bytes };
+        // Until the partitions are known.
+        let interval_ms = tuning::sync_interval_ms(config.storage.sync_interval_ms, 0).value;
+        let policy = SyncPolicy { interval_ms, bytes: config.storage.sync_bytes };
         let definition = lane.definition.clone();
         let run = Arc::new(LaneRun::new(LaneInputs {
             lane,
@@ -106,8 +110,8 @@ impl Ingest {
             admin: TopicAdmin::new(&consumer_config(&config.kafka)).context("[kafka] settings")?,
         }));
         self.runs.push(run.clone());
-        for number in 0..definition.threads.max(1) {
-            let (thread, failed) = (lane_thread(&run, number)?, run.clone());
+        for number in 0..tuned.threads.value {
+            let (thread, failed) = (lane_thread(&run, number, tuned.fetch_bytes.value)?, run.clone());
             self.spawn(format!("ingest-{}-{number}", definition.name), move || {
                 failed.or_refuse("an ingest thread", || thread.run());
             })?;
@@ -137,8 +141,25 @@ impl Ingest {
     }
 }
 
-fn lane_thread(run: &Arc<LaneRun>, number: usize) -> anyhow::Result<LaneThread> {
-    let member = member_config(&run.kafka, run.name(), &run.instance, number);
+/// Does `work` on a thread of this niceness: the threads that it starts, librdkafka's too, and those that they start have
+/// it as well.
+fn with_niceness<T: Send>(nice: u8, work: impl FnOnce() -> anyhow::Result<T> + Send) -> anyhow::Result<T> {
+    if nice == 0 {
+        return work();
+    }
+    let nicely = || {
+        // On Linux this is the calling thread's own.
+        setpriority_process(None, nice.into()).context("niceness")?;
+        work()
+    };
+    thread::scope(|scope| match scope.spawn(nicely).join() {
+        Ok(done) => done,
+        Err(panic) => std::panic::resume_unwind(panic),
+    })
+}
+
+fn lane_thread(run: &Arc<LaneRun>, number: usize, fetch_bytes: u64) -> anyhow::Result<LaneThread> {
+    let member = member_config(&run.kafka, run.name(), &run.instance, number, fetch_bytes);
     let letters = DeadLetters::new(producer_config(&run.kafka), &run.lane.definition.dead_letter_topic);
     LaneThread::new(run.clone(), number, &member, letters.context("[kafka] settings")?)
 }

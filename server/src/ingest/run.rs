@@ -18,6 +18,7 @@ use crate::definitions::SharedDefinitions;
 use crate::kafka::group_config;
 use crate::kafka::topics::{DescribeError, TopicAdmin, TopicFacts};
 use crate::lane::{Lane, ShardHandle, ShardState, TopicProgress};
+use crate::tuning;
 
 /// How long one question about topics may take.
 const ASK: Duration = Duration::from_secs(3);
@@ -165,6 +166,8 @@ impl LaneRun {
             return Err(TopicsError::Refused(reason));
         }
         self.lane.partitions.store(now[0].partitions, Ordering::Release);
+        let interval = tuning::sync_interval_ms(self.storage.sync_interval_ms, now[0].partitions);
+        self.sync.set_interval(interval.value);
         *known = Some(now.clone());
         Ok(now)
     }

@@ -15,6 +15,9 @@ use super::ffi::{self, EventQueue, Polled};
 pub use super::ffi::{Place, RawMessage};
 use super::{ClientLog, Consumer};
 
+/// A batch holds no more than this and one message: what it takes from the client's queue is fetched anew at once.
+const BATCH_BYTES: usize = 16 << 20;
+
 /// A member of a consumer group. Messages live in its client's memory: let go of them before it is closed.
 pub struct Member {
     // Before the consumer: the queue's reference is released first.
@@ -85,14 +88,17 @@ impl Member {
         self.consumer().subscribe(topics)
     }
 
-    /// Fills `batch` up to `most` steps. Waits up to `idle` for the first, then up to `fill` for the rest. Ends early
-    /// with an event, which came after everything in the batch.
+    /// Fills `batch` up to `most` steps, or a little over `BATCH_BYTES` of values. Waits up to `idle` for the first, then up
+    /// to `fill` for the rest. Ends early with an event, which came after everything in the batch.
     pub fn fill(&self, batch: &mut Vec<Step>, most: usize, idle: Duration, fill: Duration) -> Option<Event> {
-        let mut wait = idle;
+        let (mut wait, mut bytes) = (idle, 0);
         let mut full_by = None;
-        while batch.len() < most {
+        while batch.len() < most && bytes < BATCH_BYTES {
             match self.queue.poll(wait) {
-                Polled::Message(message) => batch.push(Step::Message(message)),
+                Polled::Message(message) => {
+                    bytes += message.payload().map_or(0, <[u8]>::len);
+                    batch.push(Step::Message(message));
+                }
                 Polled::Error { code: RDKafkaRespErr::RD_KAFKA_RESP_ERR__PARTITION_EOF, place, .. } => {
                     batch.extend(place.map(Step::End));
                 }

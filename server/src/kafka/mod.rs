@@ -98,16 +98,30 @@ pub fn transactional_config(kafka: &KafkaConfig, lane: &str, instance: &str, thr
     config
 }
 
-/// Settings of one member of a lane's consumer group.
-pub fn member_config(kafka: &KafkaConfig, lane: &str, instance: &str, thread: usize) -> ClientConfig {
+/// Settings of one member of a lane's consumer group, which may have so many bytes fetched ahead.
+pub fn member_config(
+    kafka: &KafkaConfig,
+    lane: &str,
+    instance: &str,
+    thread: usize,
+    fetch_bytes: u64,
+) -> ClientConfig {
     let mut config = consumer_config(kafka);
-    for (key, value) in [("session.timeout.ms", "20000"), ("heartbeat.interval.ms", "2000")] {
+    for (key, value) in [
+        ("session.timeout.ms", "20000".to_owned()),
+        ("heartbeat.interval.ms", "2000".to_owned()),
+        // What one answer of a broker brings comes on top of what is queued.
+        ("fetch.max.bytes", fetch_bytes.clamp(1 << 20, 50 << 20).to_string()),
+    ] {
         if config.get(key).is_none() {
             config.set(key, value);
         }
     }
+    config.set("queued.max.messages.kbytes", (fetch_bytes >> 10).to_string());
     config.set("group.id", format!("{}.{lane}", kafka.group));
-    config.set("group.instance.id", format!("{instance}.{lane}.{thread}"));
+    // `range` gives partitions to members by the order of these names: by thread first, so that every server has its part
+    // although there are more threads than partitions.
+    config.set("group.instance.id", format!("{thread:03}.{instance}.{lane}"));
     // Gives the same partition number of every topic to the same member: a shard is a partition of all of them.
     config.set("partition.assignment.strategy", "range");
     config
@@ -123,4 +137,35 @@ pub fn producer_config(kafka: &KafkaConfig) -> ClientConfig {
     set_all(&mut config, &kafka.producer);
     config.set("enable.idempotence", "true").set("acks", "all");
     config
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn threads_of_all_servers_come_in_turn_in_the_order_of_their_names() {
+        let kafka =
+            crate::config::Config::parse("test", "", std::path::Path::new(""), []).expect("good").kafka;
+        let name = |instance: &str, thread| {
+            let config = member_config(&kafka, "main", instance, thread, 8 << 20);
+            config.get("group.instance.id").expect("static").to_owned()
+        };
+        let in_turn =
+            [("a", 2), ("b", 2), ("a", 10), ("b", 10)].map(|(instance, thread)| name(instance, thread));
+        assert!(in_turn.is_sorted(), "{in_turn:?}");
+    }
+
+    #[test]
+    fn what_a_member_fetches_ahead_is_bounded_unless_it_is_said() {
+        let member = |text: &str| {
+            let config =
+                crate::config::Config::parse("test", text, std::path::Path::new(""), []).expect("good");
+            let config = member_config(&config.kafka, "main", "one", 0, 8 << 20);
+            ["queued.max.messages.kbytes", "fetch.max.bytes"]
+                .map(|key| config.get(key).expect("set").to_owned())
+        };
+        assert_eq!(member(""), ["8192", "8388608"]);
+        assert_eq!(member("[kafka.consumer]\n\"fetch.max.bytes\" = 2000000"), ["8192", "2000000"]);
+    }
 }

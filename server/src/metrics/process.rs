@@ -7,9 +7,15 @@ const TICKS_PER_SECOND: f64 = 100.0;
 
 /// Writes what can be read; what cannot is left out.
 pub(super) fn write(page: &mut Page) {
-    if let Some(bytes) = resident_bytes() {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    if let Some(bytes) = bytes(&status, "VmRSS") {
         page.family("process_resident_memory_bytes", Kind::Gauge, "Resident memory, mapped files included.");
         page.sample("process_resident_memory_bytes", &[], bytes);
+    }
+    page.family("forebay_memory_resident_bytes", Kind::Gauge, "Resident memory by what is behind it.");
+    for (kind, name) in [("anonymous", "RssAnon"), ("file", "RssFile"), ("shared", "RssShmem")] {
+        let bytes = bytes(&status, name).unwrap_or(0);
+        page.sample("forebay_memory_resident_bytes", &[("kind", kind)], bytes);
     }
     if let Some(seconds) = cpu_seconds() {
         page.family("process_cpu_seconds_total", Kind::Counter, "User and system time of all threads.");
@@ -21,9 +27,9 @@ pub(super) fn write(page: &mut Page) {
     }
 }
 
-fn resident_bytes() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+/// A size of `/proc/self/status`.
+fn bytes(status: &str, name: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
     let kib: u64 = line.trim().strip_suffix(" kB")?.trim().parse().ok()?;
     Some(kib * 1024)
 }
@@ -43,7 +49,9 @@ mod tests {
 
     #[test]
     fn the_kernel_is_understood() {
-        assert!(resident_bytes().is_some_and(|bytes| bytes > 1 << 20));
+        let status = std::fs::read_to_string("/proc/self/status").expect("this is Linux");
+        let [all, own] = ["VmRSS", "RssAnon"].map(|name| bytes(&status, name).expect("a size"));
+        assert!(all > 1 << 20 && own > 0 && own <= all);
         assert!(cpu_seconds().is_some());
     }
 }

@@ -7,9 +7,9 @@ use std::fmt::{Display, Write};
 use hdrhistogram::Histogram;
 
 /// Upper bounds of histogram buckets, in seconds.
-const BUCKETS: [f64; 22] = [
-    1e-6, 2.5e-6, 5e-6, 1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1,
-    0.25, 0.5, 1.0, 5.0, 30.0, 300.0,
+const BUCKETS: [f64; 26] = [
+    1e-6, 2.5e-6, 5e-6, 1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 1.5e-2, 2.5e-2,
+    3.5e-2, 5e-2, 7.5e-2, 0.1, 0.15, 0.25, 0.5, 1.0, 5.0, 30.0, 300.0,
 ];
 
 /// What kind of values a family has.

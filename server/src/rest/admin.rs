@@ -30,7 +30,8 @@ pub(super) async fn definitions(call: Call) -> Result<Vec<u8>, Status> {
 }
 
 pub(super) async fn status(call: Call) -> Result<Vec<u8>, Status> {
-    let request = call.request(GetStatusRequest { lane: call.query.text("lane").to_owned() })?;
+    let request =
+        call.request(GetStatusRequest { lane: call.query.text("lane").to_owned(), explain: false })?;
     let status = calls::admin(&call.context).get_status(request).await?.into_inner();
     let registry = status.registry.map(|registry| {
         json!({

@@ -12,7 +12,7 @@ use forebay_proto::v1::{
 use tonic::{Request, Response, Status};
 
 use super::errors::invalid;
-use super::{Context, registry, request};
+use super::{Context, explain, registry, request};
 use crate::definitions::{Definitions, FeatureService, Field, LaneDefinition, Partitioner, View};
 use crate::lane::{Counters, Lane, ShardHandle, ShardState};
 
@@ -33,7 +33,7 @@ impl Admin for AdminService {
         &self,
         request: Request<GetStatusRequest>,
     ) -> Result<Response<GetStatusResponse>, Status> {
-        status(&self.context, &request.into_inner().lane).map(Response::new)
+        status(&self.context, &request.into_inner()).map(Response::new)
     }
 
     async fn describe_views(
@@ -65,7 +65,8 @@ impl AdminService {
     }
 }
 
-fn status(context: &Context, lane: &str) -> Result<GetStatusResponse, Status> {
+fn status(context: &Context, request: &GetStatusRequest) -> Result<GetStatusResponse, Status> {
+    let lane = request.lane.as_str();
     if !lane.is_empty() {
         request::check_name("lane", lane)?;
         context.definitions.load().lane(lane).map_err(|unknown| invalid(unknown.0))?;
@@ -78,6 +79,7 @@ fn status(context: &Context, lane: &str) -> Result<GetStatusResponse, Status> {
         uptime_ms: context.started.elapsed().as_millis() as u64,
         lanes: chosen.map(|lane| lane_status(lane, now_ms)).collect(),
         registry: registry::status(context),
+        settings: if request.explain { explain::settings(context, lane) } else { Vec::new() },
     })
 }
 

@@ -12,9 +12,6 @@ use super::Context;
 use super::deadline::Deadline;
 use super::errors::{data_loss, too_late};
 
-/// Cold reads at the same time: enough to keep a good disk busy; each holds a thread that mostly waits.
-const AT_ONCE: usize = 32;
-
 /// The bound on cold reads of this server.
 #[derive(Debug)]
 pub struct ColdReads(Arc<Semaphore>);
@@ -37,9 +34,10 @@ pub(super) enum Unread {
     Failed(Status),
 }
 
-impl Default for ColdReads {
-    fn default() -> Self {
-        ColdReads(Arc::new(Semaphore::new(AT_ONCE)))
+impl ColdReads {
+    /// So many at the same time: enough to keep a good disk busy; each holds a thread that mostly waits.
+    pub fn new(at_once: usize) -> Self {
+        ColdReads(Arc::new(Semaphore::new(at_once)))
     }
 }
 
@@ -47,7 +45,7 @@ impl Default for ColdReads {
 impl ColdReads {
     /// Takes the place of all cold reads that may run.
     pub(super) fn all_at_once(&self) -> tokio::sync::OwnedSemaphorePermit {
-        self.0.clone().try_acquire_many_owned(AT_ONCE as u32).expect("none runs")
+        self.0.clone().try_acquire_many_owned(self.0.available_permits() as u32).expect("none runs")
     }
 }
 

@@ -5,6 +5,7 @@
 use std::time::{Duration, Instant};
 
 use tonic::Status;
+use tonic::codegen::http::HeaderMap;
 use tonic::metadata::MetadataMap;
 
 use super::errors::too_late;
@@ -21,8 +22,7 @@ pub(super) struct Deadline {
 impl Deadline {
     /// The deadline of a call that arrives now.
     pub(super) fn of(metadata: &MetadataMap) -> Deadline {
-        let header = metadata.get("grpc-timeout").and_then(|value| value.to_str().ok());
-        Deadline::after(header.and_then(parse))
+        Deadline::after(timeout(metadata.as_ref()))
     }
 
     /// The deadline of a stream's request that arrives now; 0 ms: none.
@@ -63,6 +63,11 @@ impl Deadline {
     pub(super) fn end(&self) -> Option<Instant> {
         self.end
     }
+}
+
+/// How long a call's caller waits, if it says so.
+pub(super) fn timeout(headers: &HeaderMap) -> Option<Duration> {
+    headers.get("grpc-timeout").and_then(|value| value.to_str().ok()).and_then(parse)
 }
 
 /// `TimeoutValue TimeoutUnit` of the gRPC protocol: at most 8 digits and one of H M S m u n.

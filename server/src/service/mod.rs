@@ -2,12 +2,14 @@
 //! a module of its own here. Knows shards through `lane` and never a consumer; writes leave through the producer only.
 //!
 //! ```text
+//!  call ─► admission (bounds, shedding)
 //!  request ─► request (checks, selection) ─► route (lane, shard) ─► wait ─► read | history ─► columns, typed ─► answer
 //!                                                                      what is not in memory: cold
 //!             push, delete ─► producer ─► Kafka        admin ─► lanes, definitions        health follows readiness
 //! ```
 
 mod admin;
+mod admission;
 pub(crate) mod calls;
 mod cold;
 mod columns;
@@ -15,6 +17,7 @@ mod deadline;
 mod delete;
 mod diagnoses;
 mod errors;
+mod explain;
 mod health;
 mod history;
 mod listen;
@@ -44,7 +47,9 @@ use crate::config::Config;
 use crate::definitions::{InForce, SharedDefinitions};
 use crate::lane::Lane;
 use crate::registry::Registry;
+use crate::tuning::Tuned;
 
+pub use admission::{Admission, Limits, Shed};
 pub use cold::ColdReads;
 pub use health::not_ready;
 pub use server::{check, serve};
@@ -53,6 +58,8 @@ pub use server::{check, serve};
 pub struct Context {
     /// The configuration in force.
     pub config: Arc<Config>,
+    /// What the configuration leaves open, as it was decided.
+    pub tuned: Tuned,
     /// The definitions in force; replaced by a reload, or by what the registry says.
     pub definitions: SharedDefinitions,
     /// Replaces them.
@@ -71,6 +78,8 @@ pub struct Context {
     pub started: Instant,
     /// Bounds the reads that wait for the disk.
     pub cold: ColdReads,
+    /// Bounds the reads under way.
+    pub admission: Arc<Admission>,
 }
 
 impl Context {

@@ -20,6 +20,7 @@ use tonic_health::ServingStatus;
 use tonic_reflection::server::v1::{ServerReflection, ServerReflectionServer};
 
 use super::admin::AdminService;
+use super::admission::Bounded;
 use super::diagnoses::DiagnosesService;
 use super::listen::{self, Accepted, connections};
 use super::reactor::Reactor;
@@ -47,7 +48,8 @@ pub async fn serve(
         .add_service(health)
         .add_service(reflection()?);
     let server = builder(context.config.server.tls.as_ref())?;
-    let mut reactors = reactors(&server, &routes.prepare(), &stopping)?;
+    let services = Bounded::new(routes.prepare(), context.admission.clone());
+    let mut reactors = reactors(context.tuned.read_threads.value, &server, &services, &stopping)?;
     let mut turn = 0;
     let accepting = listen::accept(listener, |connection| {
         turn = (turn + 1) % reactors.len();
@@ -66,29 +68,28 @@ pub async fn serve(
     Ok(())
 }
 
-/// A thread for each core.
 fn reactors(
+    threads: usize,
     server: &Server,
-    routes: &Routes,
+    services: &Bounded<Routes>,
     stopping: &watch::Receiver<bool>,
 ) -> anyhow::Result<Vec<Reactor>> {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let start = |number| {
-        let (server, routes, stopping) = (server.clone(), routes.clone(), stopping.clone());
-        Reactor::start(number, move |given| serve_connections(server, routes, given, stopping))
+        let (server, services, stopping) = (server.clone(), services.clone(), stopping.clone());
+        Reactor::start(number, move |given| serve_connections(server, services, given, stopping))
     };
-    (0..cores).map(start).collect::<Result<_, _>>().context("gRPC threads")
+    (0..threads).map(start).collect::<Result<_, _>>().context("gRPC threads")
 }
 
 /// Serves the connections of one thread until told to stop; then for a bounded time what is under way.
 async fn serve_connections(
-    mut server: Server,
-    routes: Routes,
+    server: Server,
+    services: Bounded<Routes>,
     given: UnboundedReceiver<Accepted>,
     mut stopping: watch::Receiver<bool>,
 ) -> anyhow::Result<()> {
     let mut stopped = stopping.clone();
-    let served = server.add_routes(routes).serve_with_incoming_shutdown(connections(given), async move {
+    let served = server.serve_with_incoming_shutdown(services, connections(given), async move {
         stopped.wait_for(|stop| *stop).await.ok();
     });
     let overdue = async {

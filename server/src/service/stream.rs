@@ -55,6 +55,9 @@ impl<S: Stream<Item = Result<StreamFeaturesRequest, Status>> + Unpin> Answers<S>
     fn take(&mut self, request: StreamFeaturesRequest) -> Option<StreamFeaturesResponse> {
         let started = Instant::now();
         let (id, deadline) = (request.id, Deadline::after_ms(request.timeout_ms));
+        if let Err(refused) = self.context.admission.check_unsent() {
+            return Some(answer(id, started, Err(refused)));
+        }
         let mut read = match Read::new(&self.context, request.request.unwrap_or_default()) {
             Ok(read) => read,
             Err(status) => return Some(answer(id, started, Err(status))),
@@ -65,8 +68,13 @@ impl<S: Stream<Item = Result<StreamFeaturesRequest, Status>> + Unpin> Answers<S>
                 done => return Some(answer(id, started, done.map_err(Unread::status))),
             }
         }
+        let held = match self.context.admission.enter() {
+            Ok(held) => held,
+            Err(refused) => return Some(answer(id, started, Err(refused))),
+        };
         let context = self.context.clone();
         self.waiting.push(Box::pin(async move {
+            let _held = held;
             read.wait(&context, deadline).await;
             answer(id, started, read.answer(&context, deadline).await)
         }));

@@ -67,6 +67,12 @@ pub(crate) fn numbers(dir: &Path) -> io::Result<Vec<u32>> {
     }
 }
 
+/// Bytes of the generation files of a directory.
+pub(crate) fn bytes(dir: &Path) -> u64 {
+    let entries = std::fs::read_dir(dir.join(DIR)).into_iter().flatten().flatten();
+    entries.filter_map(|entry| Some(entry.metadata().ok()?.len())).sum()
+}
+
 /// Removes what trainings that were cut off left.
 pub(crate) fn clear(dir: &Path) {
     let entries = std::fs::read_dir(dir.join(DIR)).into_iter().flatten().flatten();

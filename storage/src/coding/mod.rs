@@ -43,7 +43,7 @@ use crate::log::segment::Record;
 use crate::record::RecordHeader;
 pub(crate) use coder::Coder;
 pub use coder::Fit;
-pub(crate) use files::{Known, Owner, clear, decode as decode_file, number_of, numbers, path};
+pub(crate) use files::{Known, Owner, bytes, clear, decode as decode_file, number_of, numbers, path};
 use keyed::Keyed;
 pub use plan::{FieldPlan, Fields};
 

@@ -73,6 +73,7 @@ impl Job {
         let known = files::decode(&bytes, self.number, Some(codecs.owner)).ok()?;
         let _errand = self.shard.errands.begin()?;
         files::store(&codecs.dir, self.number, &bytes).ok()?;
+        self.shard.disk.add(bytes.len() as u64);
         let note = keeper::store_manifest(&self.shard, |manifest| {
             manifest.last_codec = manifest.last_codec.max(self.number);
         });

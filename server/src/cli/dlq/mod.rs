@@ -24,7 +24,7 @@ Examples:
   forebay dlq redrive --config forebay.toml --at 0:42 --at 0:43
   forebay dlq redrive --config forebay.toml --from 0:44
 Reasons: null_key empty_key key_too_long unknown_view too_large not_json too_deep not_object
-no_event_time bad_event_time future bad_header wrong_partition.";
+no_event_time bad_event_time future bad_header wrong_partition entity_collision.";
 
 const REDRIVE: &str = "\
 Sends letters back, all or those named: the original key, value and headers to the original topic,

@@ -32,7 +32,8 @@ impl Kept {
         let mut bed = Bed::new();
         let remote = "[[view.field]]\nname = \"r\"\ntype = \"int64\"\n[[feature_service]]";
         let definitions = DEFINITIONS.replacen("[[feature_service]]", remote, 1) + SERVICES;
-        let context = context(dir.path(), &definitions, "127.0.0.1:1", &bed.now);
+        let config = Config::parse("test", "", dir.path(), []).expect("defaults are good");
+        let context = context(dir.path(), config, &definitions, "127.0.0.1:1", &bed.now);
         bed.writers = super::fill(&context.lanes[0], &dir.path().join("main"));
         context.lanes[1].partitions.store(2, Ordering::Release);
         bed.context = context;

@@ -1,9 +1,11 @@
 //! Tests of the handlers over real shards in a temporary directory, with a clock that stands still. No consumer and no
 //! socket: shards are filled by hand, as ingest would.
 
+mod admission;
 mod bad_input;
 mod cold;
 mod diagnoses;
+mod explain;
 mod reads;
 mod sockets;
 mod streams;
@@ -28,12 +30,13 @@ use rdkafka::ClientConfig;
 use tonic::Status;
 
 use super::deadline::Deadline;
-use super::{Context, history, read};
+use super::{Admission, ColdReads, Context, history, read};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::definitions::InForce;
 use crate::lane::{Lane, ShardHandle, ShardState, TopicProgress};
 use crate::shard_files::{Layout, Readers};
+use crate::tuning::tune;
 
 /// The time it is, ms.
 pub(super) const NOW: i64 = 1_750_000_000_000;
@@ -131,9 +134,18 @@ impl Bed {
     }
 
     pub fn with_producer(bootstrap: &str) -> Bed {
+        Bed::with(bootstrap, "")
+    }
+
+    pub fn configured(config: &str) -> Bed {
+        Bed::with("127.0.0.1:1", config)
+    }
+
+    fn with(bootstrap: &str, config: &str) -> Bed {
         let dir = tempfile::tempdir().expect("a directory");
         let now = Arc::new(AtomicI64::new(NOW));
-        let context = context(dir.path(), DEFINITIONS, bootstrap, &now);
+        let config = Config::parse("test", config, dir.path(), []).expect("the test's configuration is good");
+        let context = context(dir.path(), config, DEFINITIONS, bootstrap, &now);
         let writers = fill(&context.lanes[0], dir.path());
         context.lanes[1].partitions.store(2, Ordering::Release);
         Bed { context, now, writers, _dir: dir }
@@ -197,24 +209,33 @@ impl Bed {
 }
 
 /// What handlers work with, over lanes without shards.
-fn context(dir: &std::path::Path, definitions: &str, bootstrap: &str, now: &Arc<AtomicI64>) -> Arc<Context> {
+fn context(
+    dir: &std::path::Path,
+    config: Config,
+    definitions: &str,
+    bootstrap: &str,
+    now: &Arc<AtomicI64>,
+) -> Arc<Context> {
     let path = dir.join("definitions.toml");
     std::fs::write(&path, definitions).expect("written");
     let in_force = Arc::new(InForce::load(&path).expect("the test's definitions are good"));
     let definitions = in_force.shared.load_full();
     let mut producer = ClientConfig::new();
     producer.set("bootstrap.servers", bootstrap);
+    let tuned = tune(&config, &definitions.lanes, 2, 1 << 30);
     Arc::new(Context {
-        config: Arc::new(Config::parse("test", "", dir, []).expect("defaults are good")),
+        config: Arc::new(config),
         definitions: in_force.shared.clone(),
         in_force,
         registry: None,
         applying: Default::default(),
-        lanes: definitions.lanes.iter().map(|lane| Arc::new(Lane::new(lane.clone()))).collect(),
+        lanes: definitions.lanes.iter().map(|lane| Arc::new(Lane::new(lane.clone(), 1))).collect(),
         clock: Clock::fixed(now.clone()),
         producer: producer.create().expect("settings are good"),
         started: Instant::now(),
-        cold: Default::default(),
+        cold: ColdReads::new(tuned.cold_reads.value),
+        admission: Admission::new(tuned.limits()),
+        tuned,
     })
 }
 

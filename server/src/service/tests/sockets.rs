@@ -117,7 +117,7 @@ async fn status_views_and_a_reload_are_told() {
     assert_eq!((main.partitions, main.shards.len(), away.shards.len()), (PARTITIONS, 4, 0));
     let shard = &main.shards[Bed::partition("e") as usize];
     assert_eq!((shard.state(), shard.keys, shard.topics[0].applied_offset), (StateCode::Ready, 1, offset));
-    let unknown = GetStatusRequest { lane: "mian".into() };
+    let unknown = GetStatusRequest { lane: "mian".into(), explain: false };
     assert!(admin.get_status(unknown).await.unwrap_err().message().contains("did you mean \"main\"?"));
 
     let views = admin.describe_views(DescribeViewsRequest::default()).await.expect("views").into_inner();
