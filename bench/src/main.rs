@@ -6,6 +6,7 @@ mod load;
 mod peers;
 mod report;
 mod scenario;
+mod wire;
 
 use std::path::PathBuf;
 
@@ -38,9 +39,18 @@ enum Scenario {
     Read(scenario::read::Options),
     /// Ingest with triggers, against the same server without.
     Triggers(scenario::triggers::Options),
+    /// The seed's day: the mix with bursts, reads, triggers and predictions, everything on the same cores.
+    Mixed(scenario::mixed::Options),
+    /// Edge to prediction, with a model of a millisecond, at a rate of edges.
+    Edges(scenario::edges::Options),
+    /// Killed at full rate and ready again, beside a restart without index checkpoints; a rolling restart under reads.
+    Recover(scenario::recover::Options),
     /// One step of our side of `engine` in a process of its own; started by it.
     #[command(hide = true)]
     EngineSide(scenario::engine::SideOptions),
+    /// The load of `mixed` in a process of its own; started by it.
+    #[command(hide = true)]
+    MixedGenerator(scenario::mixed::GeneratorOptions),
     /// The echo peer in a process of its own; started by `read`.
     #[command(hide = true)]
     EchoServer,
@@ -57,6 +67,10 @@ async fn main() -> anyhow::Result<()> {
         Scenario::Ingest(options) => scenario::ingest::run(options, arguments.pairs).await?,
         Scenario::Triggers(options) => scenario::triggers::run(options, arguments.pairs).await?,
         Scenario::Read(options) => scenario::read::run(options, arguments.pairs).await?,
+        Scenario::Mixed(options) => scenario::mixed::run(options).await?,
+        Scenario::Edges(options) => scenario::edges::run(options).await?,
+        Scenario::Recover(options) => scenario::recover::run(options, arguments.pairs).await?,
+        Scenario::MixedGenerator(options) => return scenario::mixed::generator::run(&options.plan),
         Scenario::EchoServer => return peers::echo::serve().await,
     };
     println!("{report}");

@@ -97,6 +97,28 @@ impl Row {
     }
 }
 
+impl Row {
+    /// The row of a figure that was measured once and has nothing beside it.
+    pub fn alone(name: impl Into<String>, unit: &'static str, value: f64, goal: &'static str) -> Row {
+        let nothing = Sample { value: f64::NAN, cpu_us: f64::NAN };
+        let ours = Sample { value, cpu_us: f64::NAN };
+        let row = Row::new(name, unit, "", &[(ours, nothing)]);
+        Row { goal, min: f64::NAN, max: f64::NAN, ..row }
+    }
+
+    /// The row of a figure beside its peer, both measured once.
+    pub fn beside(
+        name: impl Into<String>,
+        unit: &'static str,
+        (ours, peer): (f64, f64),
+        peer_name: &'static str,
+        goal: &'static str,
+    ) -> Row {
+        let sample = |value| Sample { value, cpu_us: f64::NAN };
+        Row { goal, ..Row::new(name, unit, peer_name, &[(sample(ours), sample(peer))]) }
+    }
+}
+
 /// The middle value (of an even number the upper of the two in the middle).
 pub fn median(values: impl Iterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.collect();
