@@ -147,11 +147,11 @@ pub async fn run(options: &Options) -> anyhow::Result<Report> {
         Row::alone("edge to prediction in Kafka, p99", "ms", stored(0.99), "< 250"),
         Row::alone("data point to prediction in Kafka, p50", "ms", from_data_point(0.5), ""),
         Row::alone("data point to prediction in Kafka, p99", "ms", from_data_point(0.99), ""),
-        Row::alone("edges not told", "", sent.edges as f64 - found.edges as f64, "0"),
-        Row::alone("edges told twice", "", found.repeated as f64, "0"),
-        Row::alone("edges and snapshots that do not match", "", found.snapshots_off as f64, "0"),
-        Row::alone("edges and predictions that do not match", "", found.predictions_off as f64, "0"),
-        Row::alone("diagnoses that were not found", "", seen.missing as f64, "0"),
+        Row::alone("edges not told", "", sent.edges as f64 - found.edges as f64, "<= 0"),
+        Row::alone("edges told twice", "", found.repeated as f64, "<= 0"),
+        Row::alone("edges and snapshots that do not match", "", found.snapshots_off as f64, "<= 0"),
+        Row::alone("edges and predictions that do not match", "", found.predictions_off as f64, "<= 0"),
+        Row::alone("diagnoses that were not found", "", seen.missing as f64, "<= 0"),
         Row::alone("sent behind the schedule, most", "ms", sent.behind_ms, ""),
     ];
     for (process, us) in after {

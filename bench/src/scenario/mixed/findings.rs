@@ -187,16 +187,16 @@ impl Findings {
         // The first look is from before the first data point of this run.
         let counted = passed(looks.last()) - passed(looks.first());
         vec![
-            Row::alone("lost", "data points", self.audit.records as f64 - counted, "0"),
-            Row::alone("answers other than the topics'", "keys", self.audit.wrong.len() as f64, "0"),
-            Row::alone("probes lost", "", self.lived.probed.lost as f64, "0"),
-            Row::alone("reads failed", "", self.lived.reads.failed as f64, "0"),
+            Row::alone("lost", "data points", self.audit.records as f64 - counted, "<= 0"),
+            Row::alone("answers other than the topics'", "keys", self.audit.wrong.len() as f64, "<= 0"),
+            Row::alone("probes lost", "", self.lived.probed.lost as f64, "<= 0"),
+            Row::alone("reads failed", "", self.lived.reads.failed as f64, "<= 0"),
         ]
     }
 
     fn read(&self) -> Vec<Row> {
         let quiet = |at: f64| quantile(self.lived.quiet.reads.iter().map(|read| f64::from(read.1)), at);
-        let row = |name: &str, of: &[Phase], at: f64, goal: &'static str| {
+        let row = |name: &str, of: &[Phase], at: f64, goal: &str| {
             Row::beside(name, "µs", (self.reads(of, at), quiet(at)), QUIET, goal)
         };
         let all = [Phase::Calm, Phase::Burst, Phase::Recovery];
@@ -213,9 +213,9 @@ impl Findings {
         let took = |at: f64| found.took_ms.value_at_quantile(at) as f64;
         vec![
             Row::alone("edges told", "", found.edges as f64, ""),
-            Row::alone("edges told twice", "", found.repeated as f64, "0"),
-            Row::alone("edges and snapshots that do not match", "", found.snapshots_off as f64, "0"),
-            Row::alone("edges and predictions that do not match", "", found.predictions_off as f64, "0"),
+            Row::alone("edges told twice", "", found.repeated as f64, "<= 0"),
+            Row::alone("edges and snapshots that do not match", "", found.snapshots_off as f64, "<= 0"),
+            Row::alone("edges and predictions that do not match", "", found.predictions_off as f64, "<= 0"),
             Row::alone("edge to prediction, p50", "ms", took(0.5), ""),
             Row::alone("edge to prediction, p99", "ms", took(0.99), ""),
         ]
@@ -227,7 +227,7 @@ impl Findings {
         let (first, last) = self.counted();
         let reads = self.lived.reads.reads.iter().filter(|read| f64::from(read.0) >= first.at_s).count();
         let of_reads = self.cpu_of_read() * reads as f64 / (last.passed - first.passed);
-        let row = |name: &str, value: f64, goal| Row::alone(name, "µs/data point", value, goal);
+        let row = |name: &str, value: f64, goal: &str| Row::alone(name, "µs/data point", value, goal);
         let mut rows = vec![
             row("CPU, server and executor, all in", all_in, "<= 2.2"),
             row("CPU, server, without its reads", server - of_reads, ""),
@@ -264,7 +264,7 @@ impl Findings {
         let thirds = [(2.0 / 3.0, 1.0), (1.0 / 3.0, 2.0 / 3.0)];
         let growth = |name: &str, value: fn(&Look) -> f64| {
             let [last, middle] = thirds.map(|third| self.mean(third, value) / MIB);
-            Row::beside(name, "MiB", (last, middle), "middle third", "no growth")
+            Row::beside(name, "MiB", (last, middle), "middle third", "<= 1.1x")
         };
         vec![
             beside("resident memory, most", most(|look| look.resident)),

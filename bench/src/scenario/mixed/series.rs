@@ -39,8 +39,8 @@ pub(super) fn all(findings: &Findings) -> Vec<Series> {
     all
 }
 
-fn series(name: &str, unit: &'static str, points: Vec<(f64, f64)>) -> Series {
-    Series { name: name.into(), unit, points }
+fn series(name: &str, unit: &str, points: Vec<(f64, f64)>) -> Series {
+    Series { name: name.into(), unit: unit.into(), points }
 }
 
 fn levels(looks: &[Look], value: impl Fn(&Look) -> f64) -> Vec<(f64, f64)> {
