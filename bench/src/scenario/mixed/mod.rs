@@ -12,6 +12,7 @@ pub mod page;
 mod pool;
 mod probes;
 mod reads;
+mod replayed;
 mod series;
 mod stage;
 mod watch;
@@ -91,9 +92,12 @@ pub struct Options {
     /// Before the target's topic names.
     #[arg(long, value_name = "PREFIX", default_value = "")]
     topic_prefix: String,
-    /// A tape of the target's topics, in place of the mix.
+    /// A tape of the target's topics (see `record`) in place of the mix: without reads, for as long as it lasts.
     #[arg(long, value_name = "FILE", requires = "target")]
     tape: Option<PathBuf>,
+    /// How many times as fast as recorded the tape is played, or max.
+    #[arg(long, value_name = "X|max", default_value = "1")]
+    speed: String,
 }
 
 /// What `forebay-bench mixed-generator` is told.
@@ -108,6 +112,9 @@ const SETTLE: Duration = Duration::from_secs(300);
 
 /// The day.
 pub async fn run(options: &Options) -> anyhow::Result<Report> {
+    if let (Some(tape), Some(target)) = (&options.tape, &options.target) {
+        return replayed::run(options, tape, target).await;
+    }
     let day = Day::new(
         (options.rate, options.burst_rate),
         options.warm_up,

@@ -39,15 +39,15 @@ pub(super) fn all(findings: &Findings) -> Vec<Series> {
     all
 }
 
-fn series(name: &str, unit: &str, points: Vec<(f64, f64)>) -> Series {
+pub(super) fn series(name: &str, unit: &str, points: Vec<(f64, f64)>) -> Series {
     Series { name: name.into(), unit: unit.into(), points }
 }
 
-fn levels(looks: &[Look], value: impl Fn(&Look) -> f64) -> Vec<(f64, f64)> {
+pub(super) fn levels(looks: &[Look], value: impl Fn(&Look) -> f64) -> Vec<(f64, f64)> {
     looks.iter().map(|look| (look.at_s, value(look))).collect()
 }
 
-fn rates(looks: &[Look], value: impl Fn(&Look) -> f64) -> Vec<(f64, f64)> {
+pub(super) fn rates(looks: &[Look], value: impl Fn(&Look) -> f64) -> Vec<(f64, f64)> {
     let rate = |pair: &[Look]| {
         let per_s = (value(&pair[1]) - value(&pair[0])) / (pair[1].at_s - pair[0].at_s);
         (pair[1].at_s, per_s)
@@ -55,7 +55,7 @@ fn rates(looks: &[Look], value: impl Fn(&Look) -> f64) -> Vec<(f64, f64)> {
     looks.windows(2).map(rate).collect()
 }
 
-fn freshness(looks: &[Look]) -> Vec<(f64, f64)> {
+pub(super) fn freshness(looks: &[Look]) -> Vec<(f64, f64)> {
     let p99 = |pair: &[Look]| (pair[1].at_s, pair[1].freshness.since(&pair[0].freshness).quantile(0.99));
     looks.windows(2).map(p99).filter(|(_, ms)| ms.is_finite()).collect()
 }

@@ -116,7 +116,8 @@ impl Stage {
         let mut pids = BTreeMap::from([("generator", generator), ("reader", std::process::id())]);
         pids.extend(self.plant.iter().flat_map(Plant::pids));
         let server = self.plant.as_ref().map(|plant| plant.server.pid());
-        Subject { http: self.http.clone(), server, pids }
+        let lanes = [mix::STANDARD, mix::HIGH_VOLUME].map(str::to_owned).into();
+        Subject { http: self.http.clone(), server, pids, lanes }
     }
 
     /// Edges that the executor is done with; nothing if there is none.

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use forebay_server::mix::{HIGH_VOLUME, STANDARD};
 use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior};
@@ -18,7 +17,7 @@ use crate::cpu;
 pub struct Look {
     /// Seconds since the beginning.
     pub at_s: f64,
-    /// What became of the data points of the mix, over all outcomes.
+    /// What became of data points, over all outcomes.
     pub passed: f64,
     /// Messages between what is applied and the end of the logs.
     pub lag: f64,
@@ -47,6 +46,8 @@ pub struct Subject {
     pub server: Option<u32>,
     /// The other processes.
     pub pids: BTreeMap<&'static str, u32>,
+    /// Lanes whose data points count.
+    pub lanes: Vec<String>,
 }
 
 /// The outcomes of a data point.
@@ -56,7 +57,7 @@ impl Look {
     /// Looks now.
     pub async fn take(subject: &Subject, begin: Instant) -> anyhow::Result<Look> {
         let page = Page::get(&subject.http).await?;
-        let mut look = Look { at_s: begin.elapsed().as_secs_f64(), ..Look::of(&page) };
+        let mut look = Look { at_s: begin.elapsed().as_secs_f64(), ..Look::of(&page, &subject.lanes) };
         let server_us = (page.sum("process_cpu_seconds_total") * 1e6) as u64;
         look.cpu_us = subject.pids.iter().map(|(name, pid)| (*name, cpu::of_process(*pid))).collect();
         look.cpu_us.insert("server", server_us);
@@ -64,7 +65,7 @@ impl Look {
         Ok(look)
     }
 
-    fn of(page: &Page) -> Look {
+    fn of(page: &Page, lanes: &[String]) -> Look {
         let mut look = Look {
             edges: page.sum("forebay_edges_total"),
             waiting: page.sum("forebay_edges_waiting"),
@@ -72,7 +73,7 @@ impl Look {
             limit: page.sum("forebay_memory_limit_bytes"),
             ..Look::default()
         };
-        for lane in [STANDARD, HIGH_VOLUME].map(|lane| format!("lane=\"{lane}\"")) {
+        for lane in lanes.iter().map(|lane| format!("lane=\"{lane}\"")) {
             let outcomes = OUTCOMES.map(|outcome| page.sum_of(&format!("forebay_{outcome}_total"), &lane));
             look.passed += outcomes.iter().sum::<f64>();
             look.lag += page.sum_of("forebay_lag_offsets", &lane);
