@@ -9,7 +9,19 @@ fn edges_all_become_predictions() {
     let room = tempfile::tempdir().expect("a folder");
     let json = room.path().join("edges.json");
     let mut command = Command::new(env!("CARGO_BIN_EXE_forebay-bench"));
-    command.args(["edges", "--rate", "100", "--seconds", "4", "--entities", "150", "--partitions", "2", "--sample", "5"]);
+    command.args([
+        "edges",
+        "--rate",
+        "100",
+        "--seconds",
+        "4",
+        "--entities",
+        "150",
+        "--partitions",
+        "2",
+        "--sample",
+        "5",
+    ]);
     let output = command.arg("--json").arg(&json).output().expect("started");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let report: Value = serde_json::from_slice(&std::fs::read(&json).expect("written")).expect("JSON");

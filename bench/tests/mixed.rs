@@ -6,14 +6,37 @@ use std::process::Command;
 use serde_json::Value;
 
 const SMALL: [&str; 25] = [
-    "mixed", "--seconds", "12", "--warm-up", "2", "--bursts", "1", "--burst-seconds", "3", "--rate", "3000",
-    "--burst-rate", "6000", "--reads", "100", "--quiet", "2", "--scale", "5000", "--payloads", "4000",
-    "--partitions", "2", "--segment", "4MiB",
+    "mixed",
+    "--seconds",
+    "12",
+    "--warm-up",
+    "2",
+    "--bursts",
+    "1",
+    "--burst-seconds",
+    "3",
+    "--rate",
+    "3000",
+    "--burst-rate",
+    "6000",
+    "--reads",
+    "100",
+    "--quiet",
+    "2",
+    "--scale",
+    "5000",
+    "--payloads",
+    "4000",
+    "--partitions",
+    "2",
+    "--segment",
+    "4MiB",
 ];
 
 fn number(report: &Value, name: &str) -> f64 {
     let rows = report["rows"].as_array().expect("rows");
-    let row = rows.iter().find(|row| row["name"] == name).unwrap_or_else(|| panic!("no row {name} in {rows:?}"));
+    let row =
+        rows.iter().find(|row| row["name"] == name).unwrap_or_else(|| panic!("no row {name} in {rows:?}"));
     row["ours"].as_f64().unwrap_or_else(|| panic!("nothing was measured: {row}"))
 }
 
@@ -68,8 +91,17 @@ fn mixed_says_everything_and_loses_nothing() {
     let sent = report["data"]["data_points"].as_f64().expect("a count");
     assert!((sent / due - 1.0).abs() < 0.05, "{sent} of {due} data points");
     let series = report["series"].as_array().expect("series");
-    for name in ["produced", "lag", "readable after, p99", "read, p99", "resident memory", "CPU, server", "CPU, broker"] {
-        let found = series.iter().find(|series| series["name"] == name).unwrap_or_else(|| panic!("no {name}"));
+    for name in [
+        "produced",
+        "lag",
+        "readable after, p99",
+        "read, p99",
+        "resident memory",
+        "CPU, server",
+        "CPU, broker",
+    ] {
+        let found =
+            series.iter().find(|series| series["name"] == name).unwrap_or_else(|| panic!("no {name}"));
         assert!(found["points"].as_array().is_some_and(|points| points.len() > 1), "{found}");
     }
 }

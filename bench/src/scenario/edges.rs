@@ -257,7 +257,8 @@ async fn watch(
             continue;
         }
         let headers = message.headers().context("an edge has headers")?;
-        let id = headers.iter().find(|header| header.key == "forebay-edge-id").and_then(|header| header.value);
+        let id =
+            headers.iter().find(|header| header.key == "forebay-edge-id").and_then(|header| header.value);
         let id = String::from_utf8_lossy(id.unwrap_or_default()).into_owned();
         let told_ms = message.timestamp().to_millis().unwrap_or_default();
         looking.spawn(look_for(id, told_ms, server.clone(), seen.clone()));

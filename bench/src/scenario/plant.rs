@@ -38,7 +38,8 @@ impl Plant {
         let topics = format!(
             "[execute]\nrequests_topic = \"{group}.requests\"\ndead_letter_topic = \"{group}.execute-dlq\"\n{more}"
         );
-        let config = ServerConfig::write(&run_dir().join(group), &kafka.bootstrap, group, &definitions, &topics);
+        let config =
+            ServerConfig::write(&run_dir().join(group), &kafka.bootstrap, group, &definitions, &topics);
         let (file, partitions) = (config.file(), partitions.to_string());
         let file = file.to_str().context("a path that is text")?;
         let made = run(["topics", "create", "--config", file, "--partitions", &partitions]).await;
@@ -63,7 +64,8 @@ impl Plant {
     pub async fn judged(&self) -> anyhow::Result<f64> {
         let http = self.executor.said["http"].as_str().context("the executor says where it is")?;
         let page = Page::get(http).await?;
-        let counted = ["predictions", "repeated"].map(|name| page.sum(&format!("forebay_execute_{name}_total")));
+        let counted =
+            ["predictions", "repeated"].map(|name| page.sum(&format!("forebay_execute_{name}_total")));
         Ok(counted.iter().sum())
     }
 }

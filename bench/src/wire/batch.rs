@@ -320,7 +320,8 @@ mod tests {
     #[test]
     fn a_batch_says_its_length_count_times_and_checksum() {
         let out = stamped(&[draft(0), draft(1)]);
-        let number = |range: Range<usize>| out[range].iter().fold(0_u64, |all, byte| all << 8 | u64::from(*byte));
+        let number =
+            |range: Range<usize>| out[range].iter().fold(0_u64, |all, byte| all << 8 | u64::from(*byte));
         assert_eq!(number(8..12) as usize, out.len() - 12);
         assert_eq!(number(17..21), u64::from(crc32c::crc32c(&out[CHECKED_FROM..])));
         assert_eq!((number(23..27), number(57..61)), (1, 2));
@@ -329,7 +330,8 @@ mod tests {
 
     #[test]
     fn what_does_not_vary_stays() {
-        let plain = Draft { key: None, value: None, headers: vec![("a".into(), b"b".to_vec())], ..Draft::default() };
+        let plain =
+            Draft { key: None, value: None, headers: vec![("a".into(), b"b".to_vec())], ..Draft::default() };
         let (raw, _) = encode(std::slice::from_ref(&plain));
         assert_eq!(records(&stamped(&[plain])), raw);
     }

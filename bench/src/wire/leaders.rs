@@ -140,7 +140,8 @@ fn leaders_of(
     let hosts = brokers.map(|broker| (broker.id(), format!("{}:{}", broker.host(), broker.port()))).collect();
     let found = metadata.topics().first().context("no such topic")?;
     ensure!(found.error().is_none() && !found.partitions().is_empty(), "topic {topic} does not exist");
-    let mut partitions: Vec<_> = found.partitions().iter().map(|found| (found.id(), found.leader())).collect();
+    let mut partitions: Vec<_> =
+        found.partitions().iter().map(|found| (found.id(), found.leader())).collect();
     partitions.sort_unstable();
     Ok((hosts, partitions.into_iter().map(|(_, leader)| leader).collect()))
 }

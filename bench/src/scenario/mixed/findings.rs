@@ -115,7 +115,11 @@ impl Findings {
     }
 
     /// The data and the setting, for the report.
-    pub fn data(&self, options: &Options, (payloads, compression): (u64, f64)) -> BTreeMap<&'static str, Value> {
+    pub fn data(
+        &self,
+        options: &Options,
+        (payloads, compression): (u64, f64),
+    ) -> BTreeMap<&'static str, Value> {
         let sent = self.heard.sent.clone().unwrap_or_default();
         let (first, last) = self.counted();
         let data_points = last.passed - first.passed;
@@ -239,7 +243,12 @@ impl Findings {
                 rows.push(row(&format!("CPU, {process}"), value, ""));
             }
         }
-        rows.push(Row::alone("the steady rate, server and executor", "cores", all_in * self.day.rate / 1e6, ""));
+        rows.push(Row::alone(
+            "the steady rate, server and executor",
+            "cores",
+            all_in * self.day.rate / 1e6,
+            "",
+        ));
         rows
     }
 
@@ -258,9 +267,7 @@ impl Findings {
         const MIB: f64 = 1048576.0;
         let most = |value: fn(&Look) -> f64| self.lived.looks.iter().map(value).fold(0.0, f64::max) / MIB;
         let limit = self.counted().1.limit / MIB;
-        let beside = |name: &str, ours: f64| {
-            Row::beside(name, "MiB", (ours, limit), "storage.memory", "")
-        };
+        let beside = |name: &str, ours: f64| Row::beside(name, "MiB", (ours, limit), "storage.memory", "");
         let thirds = [(2.0 / 3.0, 1.0), (1.0 / 3.0, 2.0 / 3.0)];
         let growth = |name: &str, value: fn(&Look) -> f64| {
             let [last, middle] = thirds.map(|third| self.mean(third, value) / MIB);

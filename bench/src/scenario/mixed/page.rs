@@ -60,7 +60,8 @@ impl Page {
             upto.entry(bound_s.to_bits()).or_insert((bound_s * 1000.0, 0.0)).1 += count;
         }
         let mut before = 0.0;
-        let single = |(bound_ms, count): (f64, f64)| (bound_ms, count - std::mem::replace(&mut before, count));
+        let single =
+            |(bound_ms, count): (f64, f64)| (bound_ms, count - std::mem::replace(&mut before, count));
         Buckets(upto.into_values().map(single).collect())
     }
 }

@@ -62,13 +62,7 @@ pub fn prepare(size: Size, seed: u64) -> anyhow::Result<Vec<Topic>> {
     topics(None).into_iter().map(|name| topic(name, all, size, seed, &mut random)).collect()
 }
 
-fn topic(
-    name: &'static str,
-    all: f64,
-    size: Size,
-    seed: u64,
-    random: &mut Random,
-) -> anyhow::Result<Topic> {
+fn topic(name: &'static str, all: f64, size: Size, seed: u64, random: &mut Random) -> anyhow::Result<Topic> {
     let views = || VIEWS.iter().filter(|view| view.topic == name);
     let share = views().map(MixView::daily).sum::<f64>() / all;
     let view = views().next().context("a topic has a view")?;
@@ -158,7 +152,10 @@ pub fn entities(view: &MixView, population: u64, partitions: usize) -> anyhow::R
 }
 
 /// [`entities`] of all topics, each population once.
-pub fn all_entities(topics: &[Topic], partitions: usize) -> anyhow::Result<Vec<std::sync::Arc<Vec<Vec<u32>>>>> {
+pub fn all_entities(
+    topics: &[Topic],
+    partitions: usize,
+) -> anyhow::Result<Vec<std::sync::Arc<Vec<Vec<u32>>>>> {
     let mut known = HashMap::new();
     let mut all = Vec::new();
     for topic in topics {
@@ -190,9 +187,10 @@ mod tests {
             assert!(topic.batches.iter().all(|(batch, roles)| batch.len() == roles.len()));
         }
         let radio = topics.iter().find(|topic| topic.name == "high_volume.radio").expect("radio");
-        let (raw, wire) = radio.batches.iter().fold((0, 0), |(raw, wire), (batch, _)| {
-            (raw + batch.raw_bytes, wire + batch.wire_bytes())
-        });
+        let (raw, wire) = radio
+            .batches
+            .iter()
+            .fold((0, 0), |(raw, wire), (batch, _)| (raw + batch.raw_bytes, wire + batch.wire_bytes()));
         assert!(wire * 3 < raw * 2, "{wire} of {raw} bytes after compression");
     }
 

@@ -145,12 +145,13 @@ async fn kills(options: &Options, pairs: usize, report: &mut Report) -> anyhow::
 }
 
 fn config(options: &Options, keys: &Keys, bootstrap: &str) -> ServerConfig {
-    let definitions = keys.definitions().replace(
-        "name = \"main\"\n",
-        &format!("name = \"main\"\nthreads = {}\n", options.threads),
+    let definitions = keys
+        .definitions()
+        .replace("name = \"main\"\n", &format!("name = \"main\"\nthreads = {}\n", options.threads));
+    let more = format!(
+        "[storage]\nsegment = \"64MiB\"\nsync_interval = \"50ms\"\nmemory = \"{}\"\n",
+        options.memory
     );
-    let more =
-        format!("[storage]\nsegment = \"64MiB\"\nsync_interval = \"50ms\"\nmemory = \"{}\"\n", options.memory);
     ServerConfig::write(&run_dir().join(keys.group), bootstrap, keys.group, &definitions, &more)
 }
 
@@ -162,7 +163,8 @@ async fn caught_up(server: &Server, keys: &Keys, kafka: &Kafka) -> anyhow::Resul
         let status = client.status().await?;
         let shards = || status.lanes.iter().flat_map(|lane| &lane.shards);
         let durable = |(place, end): (&(String, i32), &i64)| {
-            let mut topics = shards().filter(|shard| shard.partition as i32 == place.1).flat_map(|shard| &shard.topics);
+            let mut topics =
+                shards().filter(|shard| shard.partition as i32 == place.1).flat_map(|shard| &shard.topics);
             topics.any(|topic| topic.topic == place.0 && topic.durable_offset + 1 >= *end)
         };
         let missing = ends.iter().filter(|(place, end)| !durable((place, end))).count();

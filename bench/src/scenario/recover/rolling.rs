@@ -51,12 +51,18 @@ pub async fn run(options: &Options) -> anyhow::Result<Rolled> {
         anyhow::Ok(producer)
     });
     let producer = producer.await??;
-    let mut servers = [server(&keys, &kafka.bootstrap, "one")?.start().await, server(&keys, &kafka.bootstrap, "two")?.start().await];
+    let mut servers = [
+        server(&keys, &kafka.bootstrap, "one")?.start().await,
+        server(&keys, &kafka.bootstrap, "two")?.start().await,
+    ];
     served(&servers, options.partitions).await?;
     let mut config = ClientConfig::new(servers.each_ref().map(|server| format!("http://{}", server.grpc)));
     config.deadline = DEADLINE;
-    config.retry =
-        RetryPolicy { attempts: 1000, first_backoff: Duration::from_millis(10), max_backoff: Duration::from_millis(200) };
+    config.retry = RetryPolicy {
+        attempts: 1000,
+        first_backoff: Duration::from_millis(10),
+        max_backoff: Duration::from_millis(200),
+    };
     let client = Client::connect(config).await?;
     let load = Load::start(producer, options.rolling_rate);
     let (stop, stopped) = tokio::sync::watch::channel(false);
