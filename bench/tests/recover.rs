@@ -26,6 +26,7 @@ fn recover_keeps_every_key_and_fails_no_read() {
     }
     for some in [
         "killed at full rate, ready after",
+        "stopped at full rate, ready after",
         "rolling restart, reads",
         "rolling restart, read p99",
         "rolling restart, longest wait",

@@ -64,8 +64,9 @@ impl Findings {
         let last = self.day.bursts.iter().rev().find(|(begin, _)| at_s >= *begin);
         match last {
             Some((_, end)) if at_s <= *end => Phase::Burst,
-            Some((_, end)) if !(at_s > end + self.recovery_s(*end)) => Phase::Recovery,
-            _ => Phase::Calm,
+            Some((_, end)) if at_s > end + self.recovery_s(*end) => Phase::Calm,
+            Some(_) => Phase::Recovery,
+            None => Phase::Calm,
         }
     }
 
