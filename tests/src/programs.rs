@@ -79,6 +79,11 @@ impl Program {
         format!("http://{}", self.said["grpc"].as_str().expect("an address"))
     }
 
+    /// Process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Everything it has logged.
     pub fn log(&self) -> String {
         self.log.lock().clone()

@@ -1,9 +1,13 @@
 //! The scenarios, one module each, and what they share: a broker with the mix on it and a server reading it.
 
+pub mod edges;
 pub mod engine;
 pub mod ingest;
 pub mod isolation;
+pub mod mixed;
+pub mod plant;
 pub mod read;
+pub mod recover;
 pub mod triggers;
 
 use std::time::Duration;

@@ -82,9 +82,9 @@ pub fn rows(names: &[&'static str], rounds: &[Vec<Figures>]) -> Vec<Row> {
         if ours.is_empty() {
             continue;
         }
-        let row = |peer, samples: &[Sample]| {
+        let row = |peer: &str, samples: &[Sample]| {
             let pairs: Vec<_> = ours.iter().copied().zip(samples.iter().copied()).collect();
-            Row { goal: wanted.goal, ..Row::new(wanted.name, wanted.unit, peer, &pairs) }
+            Row::new(wanted.name, wanted.unit, peer, &pairs).goal(wanted.goal)
         };
         rows.extend(peers.iter().map(|(name, samples)| row(name, samples)));
         if peers.is_empty() {

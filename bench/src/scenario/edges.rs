@@ -1,0 +1,303 @@
+//! Edge to prediction: data points of which each changes its entity's state, at a fixed rate; a snapshot, a model that
+//! takes a millisecond, a stored prediction for each. All are timed by what the topics say, and a sample from outside: an
+//! edge is read from Kafka, and its diagnosis looked for until the prediction is readable.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use forebay_proto::v1::GetDiagnosisRequest;
+use forebay_tests::{Connection, event_now};
+use hdrhistogram::Histogram;
+use parking_lot::Mutex;
+use rdkafka::consumer::{Consumer, StreamConsumer};
+use rdkafka::message::Headers;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::{ClientConfig, Message};
+use serde_json::json;
+use tokio::task::JoinSet;
+
+use super::mixed::diagnoses;
+use super::plant::Plant;
+use super::progress;
+use crate::cpu;
+use crate::report::{Report, Row};
+
+/// What `forebay-bench edges` can be told.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Options {
+    /// Edges a second.
+    #[arg(long, default_value_t = 1_000.0)]
+    rate: f64,
+    /// Seconds of it.
+    #[arg(long, default_value_t = 30.0)]
+    seconds: f64,
+    /// Entities that change their state in turn.
+    #[arg(long, default_value_t = 20_000)]
+    entities: usize,
+    /// Partitions of each topic.
+    #[arg(long, default_value_t = 4)]
+    partitions: usize,
+    /// How long the model takes, ms.
+    #[arg(long, default_value_t = 1)]
+    model_ms: u64,
+    /// One edge in so many is timed from outside.
+    #[arg(long, default_value_t = 20)]
+    sample: u64,
+}
+
+const GROUP: &str = "edges";
+const TOPIC: &str = "edges.points";
+/// Between two looks for a diagnosis.
+const LOOK_EVERY: Duration = Duration::from_millis(2);
+/// How long everything may take to be done with.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+const DEFINITIONS: &str = r#"
+[[lane]]
+name = "main"
+dead_letter_topic = "edges.main.dlq"
+[[lane.topic]]
+name = "edges.points"
+
+[[view]]
+id = 1
+name = "points"
+lane = "main"
+entity = "entity"
+topics = ["edges.points"]
+event_time = { path = "ts" }
+history = "latest"
+[[view.field]]
+name = "level"
+type = "double"
+
+[[feature_service]]
+name = "level"
+version = 1
+features = ["points.level"]
+
+[diagnoses]
+topic_prefix = "edges"
+ttl = "7d"
+
+[[trigger]]
+name = "high"
+id = 100
+version = 1
+view = "points"
+edges_topic = "edges.edges"
+rules = [{ state = "RED", when = "level > 0.5" }]
+
+[[model]]
+name = "judge"
+version = 1
+endpoint = "{endpoint}"
+feature_service = "level@1"
+triggers = ["high"]
+inputs = [{ tensor = "x", datatype = "FP64", features = ["points.level"] }]
+outputs = [{ tensor = "score", datatype = "FP64" }, { tensor = "label", datatype = "BYTES" }]
+"#;
+
+/// What was seen from outside.
+#[derive(Debug)]
+struct Seen {
+    /// From the edge's Kafka timestamp to its prediction being readable, ms.
+    readable_ms: Histogram<u64>,
+    /// Diagnoses that did not come.
+    missing: u64,
+}
+
+/// The scenario.
+pub async fn run(options: &Options) -> anyhow::Result<Report> {
+    let step = progress("starting broker, server, executor and model");
+    let model_ms = options.model_ms.to_string();
+    let definitions = |endpoint: &str| DEFINITIONS.replace("{endpoint}", endpoint);
+    let model = ["--delay-ms", model_ms.as_str()];
+    let plant = Plant::start(GROUP, definitions, "", &model, options.partitions).await?;
+    let server = plant.server.connect().await;
+    prime(&plant, &server, options).await?;
+    step.set_message("edges");
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let watcher = tokio::spawn(watch(consumer(&plant)?, server.clone(), options.sample, stopped));
+    let before = cpus(&plant);
+    let sent = send(&plant, options).await?;
+    let wanted = sent.edges as f64;
+    until("every edge is judged", || async { Ok(plant.judged().await? >= wanted) }).await?;
+    let after = cpus(&plant);
+    stop.send_replace(true);
+    let seen = watcher.await??;
+    step.set_message("reading the topics");
+    let found = diagnoses::find(&plant).await?;
+    step.finish_and_clear();
+    let mut report = Report::new("edges");
+    report.data.insert("edges_per_s", json!(options.rate));
+    report.data.insert("model_ms", json!(options.model_ms));
+    report.data.insert("entities", json!(options.entities));
+    report.data.insert("timed_from_outside", json!(seen.readable_ms.len()));
+    report.data.insert("look_every_ms", json!(LOOK_EVERY.as_millis() as u64));
+    let readable = |at: f64| seen.readable_ms.value_at_quantile(at) as f64;
+    let stored = |at: f64| found.took_ms.value_at_quantile(at) as f64;
+    let from_data_point = |at: f64| found.from_data_point_ms.value_at_quantile(at) as f64;
+    report.rows = vec![
+        Row::alone("edge to prediction readable, p50", "ms", readable(0.5), ""),
+        Row::alone("edge to prediction readable, p99", "ms", readable(0.99), "< 250"),
+        Row::alone("edge to prediction in Kafka, p50", "ms", stored(0.5), ""),
+        Row::alone("edge to prediction in Kafka, p99", "ms", stored(0.99), "< 250"),
+        Row::alone("data point to prediction in Kafka, p50", "ms", from_data_point(0.5), ""),
+        Row::alone("data point to prediction in Kafka, p99", "ms", from_data_point(0.99), ""),
+        Row::alone("edges not told", "", sent.edges as f64 - found.edges as f64, "<= 0"),
+        Row::alone("edges told twice", "", found.repeated as f64, "<= 0"),
+        Row::alone("edges and snapshots that do not match", "", found.snapshots_off as f64, "<= 0"),
+        Row::alone("edges and predictions that do not match", "", found.predictions_off as f64, "<= 0"),
+        Row::alone("diagnoses that were not found", "", seen.missing as f64, "<= 0"),
+        Row::alone("sent behind the schedule, most", "ms", sent.behind_ms, ""),
+    ];
+    for (process, us) in after {
+        let each = us.saturating_sub(before[process]) as f64 / wanted;
+        report.rows.push(Row::alone(format!("CPU, {process}"), "µs/edge", each, ""));
+    }
+    Ok(report)
+}
+
+/// Every entity's first state, which is told to nobody.
+async fn prime(plant: &Plant, server: &Connection, options: &Options) -> anyhow::Result<()> {
+    let count = options.entities as u64;
+    let bootstrap = plant.kafka.bootstrap.clone();
+    tokio::task::spawn_blocking(move || {
+        let producer = producer(&bootstrap)?;
+        (0..count).try_for_each(|entity| point(&producer, entity, 0))?;
+        Ok::<_, anyhow::Error>(producer.flush(PATIENCE)?)
+    })
+    .await??;
+    let passed = || async {
+        let status = server.status().await?;
+        let lane = status.lanes.iter().find(|lane| lane.lane == "main").context("no such lane")?;
+        Ok(lane.counters.unwrap_or_default().applied >= count)
+    };
+    until("every entity has a state", passed).await
+}
+
+struct Sent {
+    edges: u64,
+    behind_ms: f64,
+}
+
+/// Turns the entities' states in turn, one data point each, on schedule.
+async fn send(plant: &Plant, options: &Options) -> anyhow::Result<Sent> {
+    let (bootstrap, options) = (plant.kafka.bootstrap.clone(), options.clone());
+    tokio::task::spawn_blocking(move || {
+        let producer = producer(&bootstrap)?;
+        let (begin, total) = (Instant::now(), (options.rate * options.seconds) as u64);
+        let mut behind_ms = 0.0_f64;
+        for number in 0..total {
+            let due = Duration::from_secs_f64(number as f64 / options.rate);
+            if let Some(early) = due.checked_sub(begin.elapsed()) {
+                std::thread::sleep(early);
+            }
+            behind_ms = behind_ms.max((begin.elapsed().as_secs_f64() - due.as_secs_f64()) * 1e3);
+            let (entity, round) = (number % options.entities as u64, number / options.entities as u64);
+            // All begin at 0.
+            point(&producer, entity, (round + 1) % 2)?;
+            producer.poll(Duration::ZERO);
+        }
+        producer.flush(PATIENCE)?;
+        Ok(Sent { edges: total, behind_ms })
+    })
+    .await?
+}
+
+fn producer(bootstrap: &str) -> anyhow::Result<BaseProducer> {
+    let mut settings = ClientConfig::new();
+    settings.set("bootstrap.servers", bootstrap).set("partitioner", "murmur2_random");
+    Ok(settings.set("linger.ms", "1").set("enable.idempotence", "true").create()?)
+}
+
+fn point(producer: &BaseProducer, entity: u64, level: u64) -> anyhow::Result<()> {
+    let key = format!("entity-{entity:08}");
+    let value = format!(r#"{{"ts":{},"level":{level}.0}}"#, event_now());
+    let mut record = BaseRecord::<[u8], [u8]>::to(TOPIC).key(key.as_bytes()).payload(value.as_bytes());
+    while let Err((error, back)) = producer.send(record) {
+        let is_full = error.rdkafka_error_code() == Some(rdkafka::error::RDKafkaErrorCode::QueueFull);
+        ensure!(is_full, "{error}");
+        producer.poll(Duration::from_millis(5));
+        record = back;
+    }
+    Ok(())
+}
+
+fn consumer(plant: &Plant) -> anyhow::Result<StreamConsumer> {
+    let mut settings = ClientConfig::new();
+    settings.set("bootstrap.servers", &plant.kafka.bootstrap).set("group.id", "forebay-bench-edges");
+    settings.set("auto.offset.reset", "earliest").set("isolation.level", "read_committed");
+    let consumer: StreamConsumer = settings.set("fetch.wait.max.ms", "5").create()?;
+    consumer.subscribe(&[&plant.topic("edges")])?;
+    Ok(consumer)
+}
+
+/// Takes edges until it is told to stop, and looks for the diagnoses of a sample.
+async fn watch(
+    consumer: StreamConsumer,
+    server: Connection,
+    sample: u64,
+    mut stop: tokio::sync::watch::Receiver<bool>,
+) -> anyhow::Result<Seen> {
+    let readable_ms = Histogram::new_with_bounds(1, 600_000, 3)?;
+    let seen = Arc::new(Mutex::new(Seen { readable_ms, missing: 0 }));
+    let (mut looking, mut count) = (JoinSet::new(), 0_u64);
+    loop {
+        let message = tokio::select! {
+            message = consumer.recv() => message?,
+            _ = stop.wait_for(|stop| *stop) => break,
+        };
+        while looking.try_join_next().is_some() {}
+        count += 1;
+        if !count.is_multiple_of(sample.max(1)) {
+            continue;
+        }
+        let headers = message.headers().context("an edge has headers")?;
+        let id =
+            headers.iter().find(|header| header.key == "forebay-edge-id").and_then(|header| header.value);
+        let id = String::from_utf8_lossy(id.unwrap_or_default()).into_owned();
+        let told_ms = message.timestamp().to_millis().unwrap_or_default();
+        looking.spawn(look_for(id, told_ms, server.clone(), seen.clone()));
+    }
+    while looking.join_next().await.is_some() {}
+    let seen = Arc::into_inner(seen).context("nobody looks any more")?;
+    Ok(seen.into_inner())
+}
+
+async fn look_for(id: String, told_ms: i64, server: Connection, seen: Arc<Mutex<Seen>>) {
+    let begin = Instant::now();
+    while begin.elapsed() < PATIENCE {
+        let request = GetDiagnosisRequest { diagnosis_id: id.clone(), wait_for: None };
+        let answer = server.diagnoses.clone().get_diagnosis(request).await;
+        if answer.is_ok_and(|found| found.get_ref().prediction.is_some()) {
+            let took_ms = (event_now() - told_ms).max(0) as u64;
+            return seen.lock().readable_ms.saturating_record(took_ms);
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+    seen.lock().missing += 1;
+}
+
+/// Processor time of every process so far, µs.
+fn cpus(plant: &Plant) -> BTreeMap<&'static str, u64> {
+    let pids = plant.pids().into_iter().chain([("server", plant.server.pid()), ("load", std::process::id())]);
+    pids.map(|(name, pid)| (name, cpu::of_process(pid))).collect()
+}
+
+/// Waits until it is so.
+async fn until<F, Fut>(what: &str, ask: F) -> anyhow::Result<()>
+where
+    F: Fn() -> Fut,
+    Fut: Future<Output = anyhow::Result<bool>>,
+{
+    let begin = Instant::now();
+    while !ask().await? {
+        ensure!(begin.elapsed() < PATIENCE, "{what}: not within {PATIENCE:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    Ok(())
+}
