@@ -32,9 +32,9 @@ struct Arguments {
 enum Scenario {
     /// The storage engine alone, against RocksDB and fjall.
     Engine(scenario::engine::Options),
-    /// Kafka to applied and durable, against raw consumption of the same topics.
+    /// Kafka to applied and durable, against raw consumption of the same topics and a copy of them to Redis.
     Ingest(scenario::ingest::Options),
-    /// GetFeatures and StreamFeatures over gRPC, against a tonic echo of the same bytes.
+    /// GetFeatures and StreamFeatures over gRPC, against a tonic echo of the same bytes and Redis with the same values.
     Read(scenario::read::Options),
     /// Ingest with triggers, against the same server without.
     Triggers(scenario::triggers::Options),
