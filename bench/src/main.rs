@@ -63,9 +63,9 @@ enum Command {
 enum Scenario {
     /// What the storage engine alone does and costs, against RocksDB and fjall
     Engine(scenario::engine::Options),
-    /// How fast Kafka becomes applied and durable, against raw consumption of the same topics
+    /// How fast Kafka becomes applied and durable, against raw consumption of the same topics, and Redis fed from them
     Ingest(scenario::ingest::Options),
-    /// What GetFeatures and StreamFeatures cost over gRPC, against a tonic echo of the same bytes
+    /// What GetFeatures and StreamFeatures cost over gRPC, against a tonic echo of the same bytes, and Redis
     Read(scenario::read::Options),
     /// What one lane feels while another bursts, against the same server when it does not
     Isolation(scenario::isolation::Options),

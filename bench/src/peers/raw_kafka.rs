@@ -1,16 +1,17 @@
 //! Raw consumption: every message of some topics fetched and its payload length read, nothing else. The ceiling of
-//! anything that consumes with librdkafka.
+//! anything that consumes with librdkafka. Other peers do something with the messages (`consume_by`).
 
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::message::BorrowedMessage;
 use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
 
-/// What a run of raw consumption saw.
+/// What a run of consumption saw.
 #[derive(Debug, Clone, Copy)]
 pub struct Consumed {
-    /// From the first message to the last.
+    /// From the first message until all is done.
     pub time: Duration,
     /// Messages.
     pub count: u64,
@@ -20,25 +21,50 @@ pub struct Consumed {
 
 /// Reads all partitions of the topics to the ends seen when called, partitions shared out over `threads` consumers.
 pub fn consume(bootstrap: &str, topics: &[String], threads: usize) -> anyhow::Result<Consumed> {
+    consume_by(bootstrap, topics, threads, || Ok(|_: Option<&BorrowedMessage<'_>>| Ok(())))
+}
+
+/// The same with something done about each message, by what `worker` makes for each thread; it is told of the end by
+/// `None`, and all that it does then counts as time of the run.
+pub fn consume_by<E>(
+    bootstrap: &str,
+    topics: &[String],
+    threads: usize,
+    worker: impl Fn() -> anyhow::Result<E> + Sync,
+) -> anyhow::Result<Consumed>
+where
+    E: FnMut(Option<&BorrowedMessage<'_>>) -> anyhow::Result<()>,
+{
     let ends = ends(bootstrap, topics)?;
-    let begin = Instant::now();
     let mut total = Consumed { time: Duration::ZERO, count: 0, bytes: 0 };
     std::thread::scope(|scope| {
         let workers: Vec<_> = (0..threads)
-            .map(|worker| {
-                let own: Vec<_> = ends.iter().skip(worker).step_by(threads).cloned().collect();
-                scope.spawn(move || read(bootstrap, &own))
+            .map(|number| {
+                let own: Vec<_> = ends.iter().skip(number).step_by(threads).cloned().collect();
+                let worker = &worker;
+                scope.spawn(move || read(bootstrap, &own, worker()?))
             })
             .collect();
+        let (mut first, mut last) = (None::<Instant>, None::<Instant>);
         for worker in workers {
-            let (count, bytes, first) = worker.join().expect("no panic")?;
-            total.count += count;
-            total.bytes += bytes;
-            total.time = total.time.max(begin.elapsed() - first.duration_since(begin));
+            let seen = worker.join().expect("no panic")?;
+            total.count += seen.count;
+            total.bytes += seen.bytes;
+            first = Some(first.map_or(seen.first, |other| other.min(seen.first)));
+            last = Some(last.map_or(seen.last, |other| other.max(seen.last)));
         }
+        total.time = last.zip(first).map_or(Duration::ZERO, |(last, first)| last - first);
         anyhow::Ok(())
     })?;
     Ok(total)
+}
+
+/// What one thread saw.
+struct Seen {
+    count: u64,
+    bytes: u64,
+    first: Instant,
+    last: Instant,
 }
 
 fn client(bootstrap: &str) -> anyhow::Result<BaseConsumer> {
@@ -70,7 +96,11 @@ fn ends(bootstrap: &str, topics: &[String]) -> anyhow::Result<Vec<(String, i32, 
     Ok(ends)
 }
 
-fn read(bootstrap: &str, partitions: &[(String, i32, i64)]) -> anyhow::Result<(u64, u64, Instant)> {
+fn read(
+    bootstrap: &str,
+    partitions: &[(String, i32, i64)],
+    mut each: impl FnMut(Option<&BorrowedMessage<'_>>) -> anyhow::Result<()>,
+) -> anyhow::Result<Seen> {
     let consumer = client(bootstrap)?;
     let mut assignment = TopicPartitionList::new();
     for (topic, partition, _) in partitions {
@@ -84,11 +114,14 @@ fn read(bootstrap: &str, partitions: &[(String, i32, i64)]) -> anyhow::Result<(u
         first.get_or_insert_with(Instant::now);
         count += 1;
         bytes += (message.payload_len() + message.key_len()) as u64;
+        each(Some(&message))?;
         let at = (message.partition(), message.offset());
         let last = |(topic, partition, end): &&(String, i32, i64)| {
             *partition == at.0 && *end == at.1 + 1 && topic == message.topic()
         };
         left -= partitions.iter().filter(last).count();
     }
-    Ok((count, bytes, first.unwrap_or_else(Instant::now)))
+    each(None)?;
+    let last = Instant::now();
+    Ok(Seen { count, bytes, first: first.unwrap_or(last), last })
 }

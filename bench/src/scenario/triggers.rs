@@ -34,6 +34,29 @@ const FAST: [(&str, &str); 4] = [
     ("device_traffic", "rtt_ms < 3.9"),
     ("device_traffic", "loss > 0.0597 && score >= 0.5"),
 ];
+/// The same for the customers' views.
+const STANDARD: [(&str, &str); 20] = [
+    ("account_profile", "experience_index < 20.8"),
+    ("account_profile", "churn_risk > 0.99 || payment_risk > 0.995 && autopay"),
+    ("equipment_inventory", "memory_free_mb < 43.7"),
+    ("equipment_inventory", "cpu_load > 0.995 || temperature_c > 73.8 && reboots_30d > 0"),
+    ("care_contacts", "sentiment < -0.98"),
+    ("care_contacts", "anger > 0.99 && contacts_7d >= 1"),
+    ("usage_daily", "peak_down_mbps < 23.0"),
+    ("usage_daily", "down_gb > 188.1 || share_gaming > 0.995 && complete"),
+    ("neighborhood_plant", "mer_p05_db < 24.16"),
+    ("neighborhood_plant", "upstream_utilization > 0.96 || ingress_db > -20.4 && modems_online > 20"),
+    ("modem_signal", "snr_db < 24.2"),
+    ("modem_signal", "uncorrected_rate > 0.0198 || t3_timeouts >= 90 && online"),
+    ("wifi_environment", "coverage_score < 1.0"),
+    ("wifi_environment", "utilization_2g > 0.97 || retry_rate_2g > 0.597 && weak_clients > 0"),
+    ("speed_test", "download_mbps < 40.8"),
+    ("speed_test", "loaded_latency_up_ms > 896.0 || loss > 0.0398"),
+    ("service_latency", "p95_ms > 198.1"),
+    ("service_latency", "loss > 0.0497 || queue_delay_ms > 59.7 && dns_failures > 0"),
+    ("wifi_experience", "score < 1.0"),
+    ("wifi_experience", "retry_rate > 0.497 || coverage < 0.5 && clients > 0"),
+];
 /// The first of each view, for the interpreter.
 const INTERPRETED: [(&str, &str); 2] =
     [("device_radio", "snr_db * 1.0 < 4.3"), ("device_traffic", "rtt_ms + 0.0 < 3.9")];
@@ -79,11 +102,18 @@ fn note(report: &mut Report, short: &str, ours: &Ours) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn edges_topic(short: &str) -> String {
+/// Two rules for each view of a lane.
+pub(super) fn two_a_view(lane: &str) -> &'static [(&'static str, &'static str)] {
+    if lane == LANE { &FAST } else { &STANDARD }
+}
+
+/// Where the edges of one set of triggers are told.
+pub(super) fn edges_topic(short: &str) -> String {
     format!("bench.edges.{short}")
 }
 
-fn with(definitions: &str, rules: &[(&str, &str)], short: &str) -> String {
+/// Definitions with a trigger for each rule.
+pub(super) fn with(definitions: &str, rules: &[(&str, &str)], short: &str) -> String {
     let mut text = definitions.to_owned();
     for (number, (view, when)) in rules.iter().enumerate() {
         text.push_str(&format!(

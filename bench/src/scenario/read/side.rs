@@ -1,8 +1,9 @@
 //! One side of a read comparison: the server or the echo, asked the same requests through the same kind of channels. The
 //! answers of both are decoded to the same message: whoever asks needs it, and the load generator shares the cores.
 
-use std::sync::Arc;
+use std::future::Future;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
@@ -13,6 +14,7 @@ use forebay_proto::v1::{
     GetFeaturesRequest, GetFeaturesResponse, StreamFeaturesRequest, StreamFeaturesResponse,
 };
 use futures::stream::{BoxStream, StreamExt};
+use hdrhistogram::Histogram;
 use prost::Message;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -27,20 +29,75 @@ use crate::{cpu, load};
 #[derive(Clone)]
 pub struct Side {
     /// Asked in turn.
-    pub requests: Arc<Vec<GetFeaturesRequest>>,
+    requests: Arc<Vec<GetFeaturesRequest>>,
     /// The same as bytes, for the echo.
     encoded: Arc<Vec<Bytes>>,
     channels: Arc<Vec<Channel>>,
-    pid: u32,
+    pid: Option<u32>,
     ours: bool,
 }
 
+/// What a closed loop found.
+pub struct Closed {
+    /// Requests a second.
+    pub rate: Sample,
+    /// Median of the time from question to answer, µs.
+    pub p50: Sample,
+    /// Its 99th percentile.
+    pub p99: Sample,
+    /// Requests answered.
+    pub count: f64,
+}
+
+/// Asks for some time with so many in flight; what it cost is for the caller to say.
+pub async fn closed<F, Fut>(in_flight: usize, time: Duration, ask: F) -> anyhow::Result<Closed>
+where
+    F: Fn(u64) -> Fut + Clone + Send + Sync + 'static,
+    Fut: Future<Output = anyhow::Result<()>> + Send,
+{
+    let seen = Arc::new(Mutex::new(Histogram::<u64>::new_with_bounds(1, 60_000_000_000, 3)?));
+    let noted = seen.clone();
+    let timed = move |number| {
+        let (asked, noted) = (ask(number), noted.clone());
+        async move {
+            let begin = Instant::now();
+            asked.await?;
+            noted.lock().expect("no panic while held").saturating_record(begin.elapsed().as_nanos() as u64);
+            Ok(())
+        }
+    };
+    let rate = load::closed(in_flight, time, timed).await?;
+    let seen = seen.lock().expect("no panic while held");
+    let at = |quantile| seen.value_at_quantile(quantile) as f64 / 1000.0;
+    let sample = |value| Sample { value, cpu_us: f64::NAN };
+    Ok(Closed { rate: sample(rate), p50: sample(at(0.5)), p99: sample(at(0.99)), count: seen.len() as f64 })
+}
+
 impl Side {
-    /// Connects to `host:port`, to our server or to the echo.
-    pub async fn new(
+    /// Connects to our server at `host:port`.
+    pub async fn ours(
+        address: &str,
+        requests: Arc<Vec<GetFeaturesRequest>>,
+        pid: Option<u32>,
+        options: &Options,
+    ) -> anyhow::Result<Side> {
+        Side::new(address, requests, pid, true, options).await
+    }
+
+    /// Connects to the echo.
+    pub async fn echo(
         address: &str,
         requests: Arc<Vec<GetFeaturesRequest>>,
         pid: u32,
+        options: &Options,
+    ) -> anyhow::Result<Side> {
+        Side::new(address, requests, Some(pid), false, options).await
+    }
+
+    async fn new(
+        address: &str,
+        requests: Arc<Vec<GetFeaturesRequest>>,
+        pid: Option<u32>,
         ours: bool,
         options: &Options,
     ) -> anyhow::Result<Side> {
@@ -49,8 +106,8 @@ impl Side {
             .initial_connection_window_size(16 << 20)
             .tcp_nodelay(true);
         let mut channels = Vec::new();
-        for _ in 0..options.channels.max(1) {
-            channels.push(endpoint.connect().await?);
+        for _ in 0..options.channels {
+            channels.push(endpoint.connect().await.with_context(|| format!("connecting to {address}"))?);
         }
         let encoded = requests.iter().map(|request| Bytes::from(request.encode_to_vec())).collect();
         Ok(Side { requests, encoded: Arc::new(encoded), channels: Arc::new(channels), pid, ours })
@@ -61,17 +118,24 @@ impl Side {
         self.channels[number as usize % self.channels.len()].clone()
     }
 
-    /// Unary requests per second.
-    pub async fn unary(&self, in_flight: usize, time: Duration) -> anyhow::Result<Sample> {
-        let before = cpu::of_process(self.pid);
+    /// Our server's answer.
+    pub async fn answer(&self, request: &GetFeaturesRequest) -> anyhow::Result<GetFeaturesResponse> {
+        let answer = FeatureStoreClient::new(self.channel(0)).get_features(request.clone()).await?;
+        Ok(answer.into_inner())
+    }
+
+    /// Unary requests, so many in flight.
+    pub async fn unary(&self, in_flight: usize, time: Duration) -> anyhow::Result<Closed> {
+        let before = self.cpu();
         let side = self.clone();
-        let rate = load::closed(in_flight, time, move |number| side.clone().ask(number)).await?;
-        Ok(self.sample(rate, before, rate * time.as_secs_f64()))
+        let mut closed = closed(in_flight, time, move |number| side.clone().ask(number)).await?;
+        closed.rate.cpu_us = (self.cpu() - before) / closed.count;
+        Ok(closed)
     }
 
     /// Open-loop latency of unary requests at a rate: median and 99th percentile in µs.
     pub async fn latency(&self, rate: f64, time: Duration) -> anyhow::Result<(Sample, Sample)> {
-        let before = cpu::of_process(self.pid);
+        let before = self.cpu();
         let side = self.clone();
         let seen = load::open(rate, time, move |number| side.clone().ask(number)).await?;
         let at = |quantile| seen.value_at_quantile(quantile) as f64 / 1000.0;
@@ -81,7 +145,7 @@ impl Side {
 
     /// Requests per second over one stream per channel, `window` of them in flight altogether.
     pub async fn stream(&self, window: usize, time: Duration) -> anyhow::Result<Sample> {
-        let before = cpu::of_process(self.pid);
+        let before = self.cpu();
         let begin = Instant::now();
         let tasks: Vec<_> = (0..self.channels.len())
             .map(|number| {
@@ -95,8 +159,13 @@ impl Side {
         Ok(self.sample(answers as f64 / begin.elapsed().as_secs_f64(), before, answers as f64))
     }
 
-    fn sample(&self, value: f64, cpu_before: u64, operations: f64) -> Sample {
-        Sample { value, cpu_us: (cpu::of_process(self.pid) - cpu_before) as f64 / operations }
+    /// Processor time of the side so far, µs; not known of a server elsewhere.
+    fn cpu(&self) -> f64 {
+        self.pid.map_or(f64::NAN, |pid| cpu::of_process(pid) as f64)
+    }
+
+    fn sample(&self, value: f64, cpu_before: f64, operations: f64) -> Sample {
+        Sample { value, cpu_us: (self.cpu() - cpu_before) / operations }
     }
 
     async fn ask(self, number: u64) -> anyhow::Result<()> {
@@ -156,6 +225,6 @@ impl Side {
 }
 
 fn check(answer: &GetFeaturesResponse) -> anyhow::Result<()> {
-    ensure!(answer.views.len() == 1 && answer.unavailable.is_empty(), "{answer:?}");
+    ensure!(!answer.views.is_empty() && answer.unavailable.is_empty(), "{answer:?}");
     Ok(())
 }
