@@ -7,9 +7,8 @@ use crate::report::Row;
 /// The rows of one shape.
 pub fn rows(shape: &Shape, rounds: &[Round]) -> Vec<Row> {
     let name = &shape.name;
-    let row = |figure: &str, unit, peer, goal, pairs: Vec<Both>| Row {
-        goal,
-        ..Row::new(format!("{name}: {figure}"), unit, peer, &pairs)
+    let row = |figure: &str, unit, peer, goal: &str, pairs: Vec<Both>| {
+        Row::new(format!("{name}: {figure}"), unit, peer, &pairs).goal(goal)
     };
     let of = |figure: fn(&Round) -> Both| -> Vec<Both> { rounds.iter().map(figure).collect() };
     let mut rows = vec![
