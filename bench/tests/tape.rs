@@ -150,16 +150,8 @@ async fn what_cannot_be_replayed_is_refused_with_the_reason() {
     kafka.send_all(&(0..30).map(|n| record("three", n)).collect::<Vec<_>>()).await;
     bench(&["record", "--bootstrap", bootstrap, "--topic", "three", "--out", tape]).await.ok();
     let missing = room.path().join("no.tape");
-    let other = bench(&[
-        "record",
-        "--bootstrap",
-        bootstrap,
-        "--topic",
-        "nothing",
-        "--out",
-        missing.to_str().expect("UTF-8"),
-    ]);
-    let other = other.await;
+    let absent = missing.to_str().expect("UTF-8");
+    let other = bench(&["record", "--bootstrap", bootstrap, "--topic", "nothing", "--out", absent]).await;
     assert!(other.code == 1 && other.stderr.contains("topic nothing does not exist"), "{other:?}");
     assert!(!missing.exists(), "nothing is left of it");
 

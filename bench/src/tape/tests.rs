@@ -17,14 +17,14 @@ fn records(count: usize) -> Vec<Record> {
         topic: n % 2,
         partition: (n % 4 / 2 * (1 - n % 2)) as u32,
         offset: n as i64 * 3,
-        timestamp_ms: if n % 13 == 0 { -1 } else { 1_800_000_000_000 + n as i64 },
+        timestamp_ms: if n.is_multiple_of(13) { -1 } else { 1_800_000_000_000 + n as i64 },
         key: [None, Some(Bytes::new()), Some(Bytes::from(format!("entity-{n}")))][n % 3].clone(),
         headers: match n % 5 {
             0 => vec![("trace".into(), Some(Bytes::from_static(b"\x00\xff"))), ("none".into(), None)],
             1 => vec![(String::new(), Some(Bytes::new())), ("trace".into(), None), ("trace".into(), None)],
             _ => Vec::new(),
         },
-        payload: (n % 7 > 0).then(|| Bytes::from(noise(n))),
+        payload: (!n.is_multiple_of(7)).then(|| Bytes::from(noise(n))),
     };
     (0..count).map(record).collect()
 }
