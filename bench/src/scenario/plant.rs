@@ -23,11 +23,11 @@ pub struct Plant {
 
 impl Plant {
     /// Starts it. `definitions` are given the model's endpoint; edges go to `<group>.edges`, diagnoses have the group as
-    /// the prefix of their topics; `more` is TOML over the configuration's defaults.
+    /// the prefix of their topics; `storage` are more keys of `[storage]`.
     pub async fn start(
         group: &'static str,
         definitions: impl FnOnce(&str) -> String,
-        more: &str,
+        storage: &str,
         model: &[&str],
         partitions: usize,
     ) -> anyhow::Result<Plant> {
@@ -35,11 +35,13 @@ impl Plant {
         let (kafka, pid) = (broker.kafka(), broker.pid().await.context("the broker has no pid")?);
         let model = Program::toy_model(&[&["--input", "x:FP64:1"], model].concat()).await;
         let definitions = definitions(&model.endpoint());
-        let topics = format!(
-            "[execute]\nrequests_topic = \"{group}.requests\"\ndead_letter_topic = \"{group}.execute-dlq\"\n{more}"
+        // Where tests are hasty, a server's own defaults.
+        let more = format!(
+            "[kafka]\ntopics_check_interval = \"30s\"\n[execute]\nrequests_topic = \"{group}.requests\"\n\
+             dead_letter_topic = \"{group}.execute-dlq\"\n[storage]\nsync_interval = \"50ms\"\n{storage}"
         );
         let config =
-            ServerConfig::write(&run_dir().join(group), &kafka.bootstrap, group, &definitions, &topics);
+            ServerConfig::write(&run_dir().join(group), &kafka.bootstrap, group, &definitions, &more);
         let (file, partitions) = (config.file(), partitions.to_string());
         let file = file.to_str().context("a path that is text")?;
         let made = run(["topics", "create", "--config", file, "--partitions", &partitions]).await;

@@ -108,7 +108,7 @@ pub struct GeneratorOptions {
 }
 
 /// How long what was sent may take to be done with.
-const SETTLE: Duration = Duration::from_secs(300);
+const SETTLE: Duration = Duration::from_secs(60);
 
 /// The day.
 pub async fn run(options: &Options) -> anyhow::Result<Report> {
@@ -212,7 +212,7 @@ async fn sent(driver: &Driver) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Until there is no lag, every edge is told, and as many predictions are stored; looks go on.
+/// Until there is no lag, every edge is told, and as many predictions are stored, or patience is at its end; looks go on.
 async fn settle(stage: &Stage, day: &Day, watch: &Watch) -> anyhow::Result<()> {
     let end = Instant::now() + SETTLE;
     loop {
@@ -223,6 +223,13 @@ async fn settle(stage: &Stage, day: &Day, watch: &Watch) -> anyhow::Result<()> {
         if look.lag == 0.0 && look.waiting == 0.0 && is_judged && look.at_s > day.end_s {
             return Ok(());
         }
-        ensure!(Instant::now() < end, "not settled after {SETTLE:?}: judged {judged:?} of {look:?}");
+        if Instant::now() > end {
+            // The rows say what is missing.
+            eprintln!(
+                "not settled after {SETTLE:?}: lag {}, edges told {}, to be told {}, judged {judged:?}",
+                look.lag, look.edges, look.waiting
+            );
+            return Ok(());
+        }
     }
 }

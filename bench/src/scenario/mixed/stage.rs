@@ -95,11 +95,8 @@ impl Stage {
             let judged = JUDGED.replace("{endpoint}", endpoint).replace("{group}", GROUP);
             format!("{plain}\n{}", judged.replace("{model}", MODEL))
         };
-        let more = format!(
-            "[storage]\nsegment = \"{}\"\nsync_interval = \"50ms\"\nmemory = \"{}\"\n",
-            options.segment, options.memory
-        );
-        let plant = Plant::start(GROUP, definitions, &more, &[], options.partitions).await?;
+        let storage = format!("segment = \"{}\"\nmemory = \"{}\"\n", options.segment, options.memory);
+        let plant = Plant::start(GROUP, definitions, &storage, &[], options.partitions).await?;
         Ok(Stage {
             kafka: plant.kafka.clone(),
             grpc: plant.server.grpc.clone(),
