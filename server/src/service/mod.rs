@@ -33,6 +33,7 @@ mod stream;
 mod tests;
 mod typed;
 mod wait;
+mod wire;
 
 use std::sync::Arc;
 use std::time::Instant;
