@@ -67,7 +67,10 @@ async fn converse(
                 out.clear();
             }
             read = socket.read_buf(&mut answers) => {
-                ensure!(read? > 0, "Redis closed the connection");
+                if read? == 0 {
+                    ensure!(waiting.is_empty(), "Redis closed the connection");
+                    return Ok(());
+                }
                 while let Some(length) = answer_length(&answers)? {
                     let answer = answers.split_to(length).freeze();
                     // Who asked may have gone.

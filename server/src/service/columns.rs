@@ -1,6 +1,8 @@
 //! The rows of one view in the making: status, times, position and value of each version, column by column. Filled by
 //! `read` in any order of rows and by `history` from the newest on; knows versions, not shards or requests.
 
+use std::cell::RefCell;
+
 use bytes::Bytes;
 use forebay_proto::v1::{Format, Status as ValueStatus, ViewColumns};
 use forebay_storage::{Kind, ReadError, TopicLog, Version};
@@ -103,9 +105,15 @@ pub(super) struct Columns {
     out: ViewColumns,
     typed: Option<FieldColumns>,
     row_bytes: usize,
-    /// The payload at hand.
-    text: Vec<u8>,
 }
+
+thread_local! {
+    /// The payload or the field at hand: put together here, where there is room already, and copied at its size.
+    static TEXT: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Room for text that a thread keeps.
+const KEPT_BYTES: usize = 256 << 10;
 
 impl Columns {
     /// `rows` rows that are NOT_FOUND.
@@ -132,7 +140,7 @@ impl Columns {
             json: vec![Bytes::new(); json_rows],
             fields: Vec::new(),
         };
-        Ok(Columns { out, typed, row_bytes, text: Vec::new() })
+        Ok(Columns { out, typed, row_bytes })
     }
 
     /// Adds a row that is NOT_FOUND and gives its index.
@@ -201,13 +209,16 @@ impl Columns {
 
     /// Gives how many bytes of the answer the value takes.
     fn set_value(&mut self, row: usize, version: &Version<'_>) -> Result<usize, ReadError> {
-        if let Some(typed) = &mut self.typed {
-            return typed.set(row, version);
-        }
-        self.text.clear();
-        version.payload_into(&mut self.text)?;
-        self.out.json[row] = Bytes::copy_from_slice(&self.text);
-        Ok(self.text.len())
+        TEXT.with_borrow_mut(|text| {
+            text.clear();
+            text.shrink_to(KEPT_BYTES);
+            if let Some(typed) = &mut self.typed {
+                return typed.set(row, version, text);
+            }
+            version.payload_into(text)?;
+            self.out.json[row] = Bytes::copy_from_slice(text);
+            Ok(text.len())
+        })
     }
 
     /// The finished columns.

@@ -36,6 +36,7 @@ mod stream;
 mod tests;
 mod typed;
 mod wait;
+mod wire;
 
 use std::sync::Arc;
 use std::time::Instant;

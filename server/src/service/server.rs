@@ -8,7 +8,6 @@ use std::time::Duration;
 use anyhow::Context as _;
 use forebay_proto::v1::admin_server::AdminServer;
 use forebay_proto::v1::diagnoses_server::DiagnosesServer;
-use forebay_proto::v1::feature_store_server::FeatureStoreServer;
 use forebay_proto::v1::registry_server::RegistryServer;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -26,6 +25,7 @@ use super::listen::{self, Accepted, connections};
 use super::reactor::Reactor;
 use super::registry::RegistryService;
 use super::store::FeatureStoreService;
+use super::wire::FeatureStoreWire;
 use super::{Context, health};
 use crate::config::{Config, TlsConfig};
 
@@ -111,11 +111,9 @@ pub fn check(config: &Config) -> anyhow::Result<()> {
     builder(config.server.tls.as_ref()).map(drop)
 }
 
-fn store(context: &Arc<Context>, stopping: watch::Receiver<bool>) -> FeatureStoreServer<FeatureStoreService> {
+fn store(context: &Arc<Context>, stopping: watch::Receiver<bool>) -> FeatureStoreWire {
     let service = FeatureStoreService { context: context.clone(), stopping };
-    FeatureStoreServer::new(service)
-        .max_decoding_message_size(context.config.read.max_message_bytes)
-        .max_encoding_message_size(usize::MAX)
+    FeatureStoreWire::new(service, context.config.read.max_message_bytes)
 }
 
 fn diagnoses(context: &Arc<Context>) -> DiagnosesServer<DiagnosesService> {

@@ -37,14 +37,24 @@ pub(super) async fn call<Q, A, F: Future<Output = Result<A, Status>>>(
     result.map(Response::new)
 }
 
+impl FeatureStoreService {
+    /// Answers GetFeatures.
+    pub(super) async fn read(
+        &self,
+        request: Request<GetFeaturesRequest>,
+    ) -> Result<Response<GetFeaturesResponse>, Status> {
+        let handle = |request, deadline| read::features(&self.context, request, deadline);
+        call(Rpc::GetFeatures, request, handle).await
+    }
+}
+
 #[tonic::async_trait]
 impl FeatureStore for FeatureStoreService {
     async fn get_features(
         &self,
         request: Request<GetFeaturesRequest>,
     ) -> Result<Response<GetFeaturesResponse>, Status> {
-        let handle = |request, deadline| read::features(&self.context, request, deadline);
-        call(Rpc::GetFeatures, request, handle).await
+        self.read(request).await
     }
 
     type StreamFeaturesStream = Answers;

@@ -21,21 +21,14 @@ pub(super) struct FieldColumns {
     fields: Vec<usize>,
     columns: Vec<FieldColumn>,
     slots: Slots,
-    /// The payload or the field at hand.
-    text: Vec<u8>,
 }
 
 impl FieldColumns {
     /// `rows` rows without value.
     pub(super) fn new(wanted: &Wanted, rows: usize) -> FieldColumns {
         let columns = wanted.fields.iter().map(|field| column(&wanted.view.fields[*field], rows)).collect();
-        FieldColumns {
-            view: wanted.view.clone(),
-            fields: wanted.fields.clone(),
-            columns,
-            slots: Slots::new(),
-            text: Vec::new(),
-        }
+        let (view, fields) = (wanted.view.clone(), wanted.fields.clone());
+        FieldColumns { view, fields, columns, slots: Slots::new() }
     }
 
     /// Adds a row without value.
@@ -52,31 +45,36 @@ impl FieldColumns {
         }
     }
 
-    /// Fills a row from a version's payload and gives how many bytes of the answer that takes.
-    pub(super) fn set(&mut self, row: usize, version: &Version<'_>) -> Result<usize, ReadError> {
-        self.text.clear();
+    /// Fills a row from a version's payload and gives how many bytes of the answer that takes. `text` is empty and may be
+    /// used.
+    pub(super) fn set(
+        &mut self,
+        row: usize,
+        version: &Version<'_>,
+        text: &mut Vec<u8>,
+    ) -> Result<usize, ReadError> {
         let Some(fields) = version.fields(&self.view.stored)? else {
-            version.payload_into(&mut self.text)?;
-            return Ok(self.set_scanned(row));
+            version.payload_into(text)?;
+            return Ok(self.set_scanned(row, text));
         };
         let mut bytes = 0;
         for (field, column) in self.fields.iter().zip(&mut self.columns) {
             let field = &self.view.fields[*field];
-            self.text.clear();
-            let raw = fields.get(field.slot, &mut self.text);
+            text.clear();
+            let raw = fields.get(field.slot, text);
             bytes += set_cell(column, row, cell(field, self.view.avro_json, raw));
         }
         Ok(bytes)
     }
 
-    /// From the payload in `text`.
-    fn set_scanned(&mut self, row: usize) -> usize {
+    /// From a whole payload.
+    fn set_scanned(&mut self, row: usize, payload: &[u8]) -> usize {
         // Ingest lets only valid objects in; were one not, every field of it would be INVALID rather than guessed.
-        let valid = self.view.plan.scan(&self.text, &mut self.slots).is_ok();
+        let valid = self.view.plan.scan(payload, &mut self.slots).is_ok();
         let mut bytes = 0;
         for (field, column) in self.fields.iter().zip(&mut self.columns) {
             let field = &self.view.fields[*field];
-            let raw = self.slots.get(field.slot, &self.text);
+            let raw = self.slots.get(field.slot, payload);
             let value = if valid { cell(field, self.view.avro_json, raw) } else { Cell::Invalid };
             bytes += set_cell(column, row, value);
         }

@@ -108,10 +108,30 @@ fn scalar(
     Some(())
 }
 
-/// Prints from the piece the container starts in to the piece it ends in, and cuts what is around it.
+/// Prints a container. Nearly none has an escape in it, so the tail, which may have to be unpacked for that, is looked
+/// into only when one is met.
 fn container(
     generation: &Generation,
     parts: &Parts<'_>,
+    walk: Walk<'_>,
+    start: Mark,
+    end: (usize, Mark),
+    out: &mut Vec<u8>,
+) -> Option<()> {
+    let from = out.len();
+    if let Some(done) = print_container(generation, parts, &[], walk, start, end, out) {
+        return Some(done);
+    }
+    let tail = parts.tail(generation).filter(|tail| !tail.is_empty())?;
+    out.truncate(from);
+    print_container(generation, parts, &tail, walk, start, end, out)
+}
+
+/// Prints from the piece the container starts in to the piece it ends in, and cuts what is around it.
+fn print_container(
+    generation: &Generation,
+    parts: &Parts<'_>,
+    tail: &[u8],
     mut walk: Walk<'_>,
     start: Mark,
     (last, end): (usize, Mark),
@@ -119,8 +139,7 @@ fn container(
 ) -> Option<()> {
     let from = out.len();
     let graph = generation.graph();
-    let tail = parts.tail(generation)?;
-    let mut printer = Printer::new(generation, parts.bits, &tail, out);
+    let mut printer = Printer::new(generation, parts.bits, tail, out);
     if !tail.is_empty() {
         let steps = u64::from(start.slots);
         printer.seek(walk.slots() + steps)?;
