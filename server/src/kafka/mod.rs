@@ -98,6 +98,16 @@ pub fn transactional_config(kafka: &KafkaConfig, lane: &str, instance: &str, thr
     config
 }
 
+/// Has brokers wait a moment for more before they answer a fetch: where records trickle, an answer for each of them costs
+/// the broker more than all else that is done about it. What the configuration says is left alone.
+pub fn gather(config: &mut ClientConfig, kafka: &KafkaConfig) {
+    for (key, value) in [("fetch.min.bytes", "65536"), ("fetch.wait.max.ms", "10")] {
+        if !kafka.consumer.contains_key(key) && !kafka.settings.contains_key(key) {
+            config.set(key, value);
+        }
+    }
+}
+
 /// Settings of one member of a lane's consumer group, which may have so many bytes fetched ahead.
 pub fn member_config(
     kafka: &KafkaConfig,
@@ -107,6 +117,7 @@ pub fn member_config(
     fetch_bytes: u64,
 ) -> ClientConfig {
     let mut config = consumer_config(kafka);
+    gather(&mut config, kafka);
     for (key, value) in [
         ("session.timeout.ms", "20000".to_owned()),
         ("heartbeat.interval.ms", "2000".to_owned()),
@@ -130,7 +141,7 @@ pub fn member_config(
 /// Settings of a producer whose acknowledgement means that Kafka has the record, once and in order.
 pub fn producer_config(kafka: &KafkaConfig) -> ClientConfig {
     let mut config = client_config(kafka);
-    config.set("linger.ms", "2").set("compression.type", "lz4");
+    config.set("linger.ms", "5").set("compression.type", "lz4");
     // What is too large is for the broker to say, which knows each topic's limit.
     config.set("message.max.bytes", "1000000000");
     set_all(&mut config, &kafka.settings);
