@@ -42,8 +42,8 @@ pub struct DiagnosesDefinition {
     pub ttl_ms: i64,
     /// The topics are `<prefix>.snapshots`, `<prefix>.predictions`, `<prefix>.outcomes` and `<prefix>.diagnoses`.
     pub topic_prefix: String,
-    /// Consumer threads of the lane.
-    pub threads: usize,
+    /// Consumer threads of the lane; none: as of the other lanes that name none, so that a group shares them out alike.
+    pub threads: Option<usize>,
 }
 
 impl DiagnosesDefinition {
@@ -59,7 +59,7 @@ pub(super) fn read(table: Table<'_>) -> Placed<DiagnosesDefinition> {
     let item = DiagnosesDefinition {
         ttl_ms: table.duration_ms("ttl", super::grammar::TTL_MS).unwrap_or(DEFAULT_TTL_MS),
         topic_prefix: super::grammar::topic_name(&table, "topic_prefix", prefix),
-        threads: table.integer("threads", 1..=256).unwrap_or(1) as usize,
+        threads: table.integer("threads", 1..=256).map(|threads| threads as usize),
     };
     if prefix.is_empty() {
         table.error("topic_prefix", "empty: what the names of the lane's topics begin with");
@@ -109,7 +109,7 @@ fn lane(of: &DiagnosesDefinition) -> LaneDefinition {
         strict_partition: false,
         topics: names.map(|name| topic(of.topic(name))).into(),
         dead_letter_topic: of.topic("diagnoses.dlq"),
-        threads: Some(of.threads),
+        threads: of.threads,
         nice: 0,
         max_value_bytes: MAX_DOCUMENT_BYTES,
         future_bound_ms: FUTURE_MS + DAY_MS,
