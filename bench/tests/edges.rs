@@ -11,6 +11,8 @@ fn edges_all_become_predictions() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_forebay-bench"));
     command.args([
         "edges",
+        "--warm-up",
+        "1",
         "--rate",
         "100",
         "--seconds",

@@ -33,6 +33,9 @@ pub struct Options {
     /// Seconds of it.
     #[arg(long, default_value_t = 30.0)]
     seconds: f64,
+    /// Seconds of the same before, which do not count.
+    #[arg(long, default_value_t = 10.0)]
+    warm_up: f64,
     /// Entities that change their state in turn.
     #[arg(long, default_value_t = 20_000)]
     entities: usize,
@@ -49,7 +52,8 @@ pub struct Options {
 
 const GROUP: &str = "edges";
 const TOPIC: &str = "edges.points";
-/// Between two looks for a diagnosis.
+/// Between two looks for a diagnosis; later a twentieth of the time that has passed, so that a store that is behind is not
+/// kept from its work by those who look.
 const LOOK_EVERY: Duration = Duration::from_millis(2);
 /// How long everything may take to be done with.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -119,17 +123,18 @@ pub async fn run(options: &Options) -> anyhow::Result<Report> {
     let server = plant.server.connect().await;
     prime(&plant, &server, options).await?;
     step.set_message("edges");
+    let warm = send(&plant, options, 0, options.warm_up).await?;
+    judged(&plant, warm.edges).await?;
     let (stop, stopped) = tokio::sync::watch::channel(false);
-    let watcher = tokio::spawn(watch(consumer(&plant)?, server.clone(), options.sample, stopped));
-    let before = cpus(&plant);
-    let sent = send(&plant, options).await?;
-    let wanted = sent.edges as f64;
-    until("every edge is judged", || async { Ok(plant.judged().await? >= wanted) }).await?;
+    let (since_ms, before) = (event_now(), cpus(&plant));
+    let watcher = tokio::spawn(watch(consumer(&plant)?, since_ms, server.clone(), options.sample, stopped));
+    let sent = send(&plant, options, warm.edges, options.seconds).await?;
+    judged(&plant, warm.edges + sent.edges).await?;
     let after = cpus(&plant);
     stop.send_replace(true);
     let seen = watcher.await??;
     step.set_message("reading the topics");
-    let found = diagnoses::find(&plant).await?;
+    let found = diagnoses::find(&plant, since_ms).await?;
     step.finish_and_clear();
     let mut report = Report::new("edges");
     report.data.insert("edges_per_s", json!(options.rate));
@@ -147,7 +152,7 @@ pub async fn run(options: &Options) -> anyhow::Result<Report> {
         Row::alone("edge to prediction in Kafka, p99", "ms", stored(0.99), "< 250"),
         Row::alone("data point to prediction in Kafka, p50", "ms", from_data_point(0.5), ""),
         Row::alone("data point to prediction in Kafka, p99", "ms", from_data_point(0.99), ""),
-        Row::alone("edges not told", "", sent.edges as f64 - found.edges as f64, "<= 0"),
+        Row::alone("edges not told", "", (warm.edges + sent.edges) as f64 - found.edges as f64, "<= 0"),
         Row::alone("edges told twice", "", found.repeated as f64, "<= 0"),
         Row::alone("edges and snapshots that do not match", "", found.snapshots_off as f64, "<= 0"),
         Row::alone("edges and predictions that do not match", "", found.predictions_off as f64, "<= 0"),
@@ -155,7 +160,7 @@ pub async fn run(options: &Options) -> anyhow::Result<Report> {
         Row::alone("sent behind the schedule, most", "ms", sent.behind_ms, ""),
     ];
     for (process, us) in after {
-        let each = us.saturating_sub(before[process]) as f64 / wanted;
+        let each = us.saturating_sub(before[process]) as f64 / sent.edges as f64;
         report.rows.push(Row::alone(format!("CPU, {process}"), "µs/edge", each, ""));
     }
     Ok(report)
@@ -184,12 +189,17 @@ struct Sent {
     behind_ms: f64,
 }
 
-/// Turns the entities' states in turn, one data point each, on schedule.
-async fn send(plant: &Plant, options: &Options) -> anyhow::Result<Sent> {
+/// Waits until the executor is done with so many edges.
+async fn judged(plant: &Plant, edges: u64) -> anyhow::Result<()> {
+    until("every edge is judged", || async { Ok(plant.judged().await? >= edges as f64) }).await
+}
+
+/// Turns the entities' states in turn, one data point each, on schedule; so many have been turned before.
+async fn send(plant: &Plant, options: &Options, before: u64, seconds: f64) -> anyhow::Result<Sent> {
     let (bootstrap, options) = (plant.kafka.bootstrap.clone(), options.clone());
     tokio::task::spawn_blocking(move || {
         let producer = producer(&bootstrap)?;
-        let (begin, total) = (Instant::now(), (options.rate * options.seconds) as u64);
+        let (begin, total) = (Instant::now(), (options.rate * seconds) as u64);
         let mut behind_ms = 0.0_f64;
         for number in 0..total {
             let due = Duration::from_secs_f64(number as f64 / options.rate);
@@ -197,7 +207,8 @@ async fn send(plant: &Plant, options: &Options) -> anyhow::Result<Sent> {
                 std::thread::sleep(early);
             }
             behind_ms = behind_ms.max((begin.elapsed().as_secs_f64() - due.as_secs_f64()) * 1e3);
-            let (entity, round) = (number % options.entities as u64, number / options.entities as u64);
+            let (turn, entities) = (before + number, options.entities as u64);
+            let (entity, round) = (turn % entities, turn / entities);
             // All begin at 0.
             point(&producer, entity, (round + 1) % 2)?;
             producer.poll(Duration::ZERO);
@@ -236,9 +247,10 @@ fn consumer(plant: &Plant) -> anyhow::Result<StreamConsumer> {
     Ok(consumer)
 }
 
-/// Takes edges until it is told to stop, and looks for the diagnoses of a sample.
+/// Takes edges until it is told to stop, and looks for the diagnoses of a sample of those told since a moment.
 async fn watch(
     consumer: StreamConsumer,
+    since_ms: i64,
     server: Connection,
     sample: u64,
     mut stop: tokio::sync::watch::Receiver<bool>,
@@ -252,15 +264,15 @@ async fn watch(
             _ = stop.wait_for(|stop| *stop) => break,
         };
         while looking.try_join_next().is_some() {}
-        count += 1;
-        if !count.is_multiple_of(sample.max(1)) {
+        let told_ms = message.timestamp().to_millis().unwrap_or_default();
+        count += u64::from(told_ms >= since_ms);
+        if told_ms < since_ms || !count.is_multiple_of(sample.max(1)) {
             continue;
         }
         let headers = message.headers().context("an edge has headers")?;
         let id =
             headers.iter().find(|header| header.key == "forebay-edge-id").and_then(|header| header.value);
         let id = String::from_utf8_lossy(id.unwrap_or_default()).into_owned();
-        let told_ms = message.timestamp().to_millis().unwrap_or_default();
         looking.spawn(look_for(id, told_ms, server.clone(), seen.clone()));
     }
     while looking.join_next().await.is_some() {}
@@ -277,7 +289,7 @@ async fn look_for(id: String, told_ms: i64, server: Connection, seen: Arc<Mutex<
             let took_ms = (event_now() - told_ms).max(0) as u64;
             return seen.lock().readable_ms.saturating_record(took_ms);
         }
-        tokio::time::sleep(LOOK_EVERY).await;
+        tokio::time::sleep(LOOK_EVERY.max(begin.elapsed() / 20)).await;
     }
     seen.lock().missing += 1;
 }

@@ -28,8 +28,8 @@ pub struct Diagnoses {
 /// Ids with their Kafka timestamps.
 type Ids = BTreeMap<String, i64>;
 
-/// Reads the topics of edges, snapshots and predictions.
-pub async fn find(plant: &Plant) -> anyhow::Result<Diagnoses> {
+/// Reads the topics of edges, snapshots and predictions; times are of edges that were told since a moment, ms.
+pub async fn find(plant: &Plant, since_ms: i64) -> anyhow::Result<Diagnoses> {
     let kafka = &plant.kafka;
     let told = kafka.read_topic(&plant.topic("edges")).await;
     let mut edges = BTreeMap::new();
@@ -51,7 +51,7 @@ pub async fn find(plant: &Plant) -> anyhow::Result<Diagnoses> {
         from_data_point_ms: histogram()?,
     };
     for (id, edge) in edges {
-        let Some(at_ms) = predictions.get(&id) else { continue };
+        let Some(at_ms) = predictions.get(&id).filter(|_| edge.timestamp_ms >= since_ms) else { continue };
         let since = |from_ms: i64| (at_ms - from_ms).max(0) as u64;
         found.took_ms.saturating_record(since(edge.timestamp_ms));
         let value: serde_json::Value = serde_json::from_slice(edge.value.as_deref().unwrap_or_default())?;

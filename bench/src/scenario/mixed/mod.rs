@@ -138,7 +138,7 @@ pub async fn run(options: &Options) -> anyhow::Result<Report> {
     let connection = forebay_tests::Connection::to(&format!("http://{}", stage.grpc)).await;
     let audit = audit::audit(&stage.kafka, &stage.definitions, &connection, before, ends).await?;
     let diagnoses = match &stage.plant {
-        Some(plant) => Some(diagnoses::find(plant).await?),
+        Some(plant) => Some(diagnoses::find(plant, lived.counted_ms).await?),
         None => None,
     };
     step.finish_and_clear();
@@ -170,6 +170,8 @@ struct Lived {
     probed: Probed,
     reads: Answered,
     quiet: Answered,
+    /// When the warm-up was over, ms since the epoch.
+    counted_ms: i64,
     /// Processor time of the quiet reads.
     quiet_cpu: (Look, Look),
 }
@@ -185,7 +187,8 @@ async fn live(
     let subject = stage.subject(driver.pid());
     let lead = Duration::from_millis(200);
     let first = Look::take(&subject, Instant::now()).await?;
-    driver.begin(forebay_tests::event_now() + lead.as_millis() as i64)?;
+    let begin_ms = forebay_tests::event_now() + lead.as_millis() as i64;
+    driver.begin(begin_ms)?;
     let begin = Instant::now() + lead;
     tokio::time::sleep_until(begin).await;
     let watch = Watch::start(subject.clone(), first, begin);
@@ -201,7 +204,8 @@ async fn live(
     let quiet = reads.run(options.reads, Duration::from_secs_f64(options.quiet)).await?;
     let after = Look::take(&subject, begin).await?;
     step.finish_and_clear();
-    Ok(Lived { looks, probed, reads: answered, quiet, quiet_cpu: (before, after) })
+    let counted_ms = begin_ms + (day.warm_up_s * 1e3) as i64;
+    Ok(Lived { looks, probed, reads: answered, quiet, counted_ms, quiet_cpu: (before, after) })
 }
 
 /// Until the generator has sent everything.
