@@ -22,8 +22,8 @@ const CHECKED_FROM: usize = 21;
 const FRAME: [u8; 7] = [0x04, 0x22, 0x4d, 0x18, 0x60, 0x40, 0x82];
 /// Most bytes of the records of a batch.
 pub const MOST_BYTES: usize = 64 << 10;
-/// Most records of a batch.
-pub const MOST_RECORDS: usize = 1000;
+/// Most records of a batch: each has two places, whose ends differ from those of all others.
+pub const MOST_RECORDS: usize = 64;
 /// Longest time between the first and the last record of a batch, ms: what fits into one byte of a signed varint.
 const MOST_SPAN_MS: i64 = 63;
 /// Set in a block's size if it is not compressed.
@@ -234,8 +234,8 @@ fn compress(raw: &[u8], places: &[Places], random: &mut Random) -> Option<(Vec<u
     for (number, place) in all().enumerate() {
         let place = &mut marked[place.clone()];
         place.fill_with(|| random.bits() as u8);
-        // A match of the text before or after goes on into a place whose outermost byte is that of the place before it. So
-        // these differ between neighbours, and are no ASCII.
+        // A match of the text before or after goes on into a place whose outermost byte is that of another place. So these
+        // all differ, and are no ASCII.
         let own = number as u8 | 0x80;
         (place[0], place[place.len() - 1]) = (own, own);
     }

@@ -23,6 +23,7 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use tokio::time::Instant;
 
+use self::audit::Ends;
 use self::day::Day;
 use self::driver::Driver;
 use self::findings::Findings;
@@ -131,7 +132,7 @@ pub async fn run(options: &Options) -> anyhow::Result<Report> {
     let reads = Reads::connect(&stage.grpc, options.scale).await?;
     step.finish_and_clear();
 
-    let lived = live(options, &stage, &day, &mut driver, &reads).await?;
+    let lived = live(options, &stage, &day, &mut driver, &reads, &before).await?;
     let heard = driver.leave()?;
     let step = progress("reading the topics");
     let ends = audit::ends(&stage.kafka, &stage.topics()).await;
@@ -182,11 +183,13 @@ async fn live(
     day: &Day,
     driver: &mut Driver,
     reads: &Reads,
+    ends: &Ends,
 ) -> anyhow::Result<Lived> {
     let step = progress("the day");
     let subject = stage.subject(driver.pid());
     let lead = Duration::from_millis(200);
     let first = Look::take(&subject, Instant::now()).await?;
+    let first_passed = first.passed;
     let begin_ms = forebay_tests::event_now() + lead.as_millis() as i64;
     driver.begin(begin_ms)?;
     let begin = Instant::now() + lead;
@@ -197,7 +200,8 @@ async fn live(
     let (probed, answered, ()) =
         tokio::try_join!(probed, reads.run(options.reads, day.length()), sent(driver))?;
     step.set_message("letting it settle");
-    settle(stage, day, &watch).await?;
+    let wanted = first_passed + sum(&audit::ends(&stage.kafka, &stage.topics()).await) - sum(ends);
+    settle(stage, wanted, &watch).await?;
     let looks = watch.leave();
     step.set_message("the same reads of a quiet server");
     let before = Look::take(&subject, begin).await?;
@@ -216,15 +220,19 @@ async fn sent(driver: &Driver) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Until there is no lag, every edge is told, and as many predictions are stored, or patience is at its end; looks go on.
-async fn settle(stage: &Stage, day: &Day, watch: &Watch) -> anyhow::Result<()> {
+fn sum(ends: &Ends) -> f64 {
+    ends.values().sum::<i64>() as f64
+}
+
+/// Until everything in the topics has passed, every edge is told, and as many predictions are stored, or patience is at its end; looks go on.
+async fn settle(stage: &Stage, wanted: f64, watch: &Watch) -> anyhow::Result<()> {
     let end = Instant::now() + SETTLE;
     loop {
         tokio::time::sleep(Duration::from_millis(200)).await;
         let look = watch.last().context("the server's metrics were never readable")?;
         let judged = stage.judged().await?;
         let is_judged = judged.is_none_or(|judged| judged >= look.edges);
-        if look.lag == 0.0 && look.waiting == 0.0 && is_judged && look.at_s > day.end_s {
+        if look.passed >= wanted && look.waiting == 0.0 && is_judged {
             return Ok(());
         }
         if Instant::now() > end {

@@ -9,11 +9,11 @@ use forebay_client::Partitioner;
 use forebay_server::mix::Random;
 use forebay_tests::event_now;
 
-use crate::wire::batch::{Batch, Draft, TimePlace, write_digits};
+use crate::wire::batch::{Batch, Draft, MOST_RECORDS, TimePlace, write_digits};
 use crate::wire::leaders::Leaders;
 
 /// Records of a batch.
-const RECORDS: usize = 250;
+const RECORDS: usize = MOST_RECORDS;
 /// Different batches of each topic.
 const BATCHES: usize = 64;
 /// Length of an entity id: a letter and digits.

@@ -73,6 +73,7 @@ pub async fn run(options: &Options, pairs: usize) -> anyhow::Result<Report> {
     }
     report.rows.extend([
         Row::alone("rolling restart, reads", "", rolled.reads as f64, ""),
+        Row::alone("rolling restart, reads asked again", "", rolled.again as f64, ""),
         Row::alone("rolling restart, reads that failed", "", rolled.failed as f64, "<= 0"),
         Row::alone("rolling restart, read p50", "ms", quantile(0.5), ""),
         Row::alone("rolling restart, read p99", "ms", quantile(0.99), ""),

@@ -3,6 +3,7 @@
 
 use std::net::TcpListener;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
@@ -18,11 +19,15 @@ use crate::load;
 /// Longest a read may take, retries included.
 const DEADLINE: Duration = Duration::from_secs(30);
 const PATIENCE: Duration = Duration::from_secs(120);
+/// Before a read is asked again.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// What was found.
 pub struct Rolled {
     /// Reads made.
     pub reads: u64,
+    /// That the client gave as UNAVAILABLE and that were asked again.
+    pub again: u64,
     /// Without an answer, or with a wrong one.
     pub failed: u64,
     /// Why, the last time.
@@ -66,7 +71,8 @@ pub async fn run(options: &Options) -> anyhow::Result<Rolled> {
     let client = Client::connect(config).await?;
     let load = Load::start(producer, options.rolling_rate);
     let (stop, stopped) = tokio::sync::watch::channel(false);
-    let reading = tokio::spawn(read(client, keys.clone(), options.rolling_reads, stopped));
+    let again = Arc::<AtomicU64>::default();
+    let reading = tokio::spawn(read(client, keys.clone(), options.rolling_reads, again.clone(), stopped));
     let mut restarts_s = Vec::new();
     for at in 0..servers.len() {
         tokio::time::sleep(Duration::from_secs(1)).await;
@@ -81,7 +87,8 @@ pub async fn run(options: &Options) -> anyhow::Result<Rolled> {
     stop.send_replace(true);
     let (latencies, failed, reason) = reading.await??;
     load.stop()?;
-    Ok(Rolled { reads: latencies.len() as u64 + failed, failed, reason, latencies, restarts_s })
+    let again = again.load(Ordering::Relaxed);
+    Ok(Rolled { reads: latencies.len() as u64 + failed, again, failed, reason, latencies, restarts_s })
 }
 
 /// A server at a port that it keeps.
@@ -115,6 +122,7 @@ async fn read(
     client: Client,
     keys: Keys,
     rate: f64,
+    again: Arc<AtomicU64>,
     stopped: tokio::sync::watch::Receiver<bool>,
 ) -> anyhow::Result<(Vec<f64>, u64, String)> {
     let (mut latencies, mut failed, mut reason) = (Vec::new(), 0, String::new());
@@ -126,10 +134,10 @@ async fn read(
     let mut turn = tokio::time::interval(part);
     while !*stopped.borrow() {
         turn.tick().await;
-        let (client, keys, report) = (client.clone(), keys.clone(), report.clone());
+        let (client, keys, report, again) = (client.clone(), keys.clone(), report.clone(), again.clone());
         let seed = forebay_tests::event_now() as u64;
         running.spawn(async move {
-            let ask = move |number| ask(client.clone(), keys.clone(), seed ^ number);
+            let ask = move |number| ask(client.clone(), keys.clone(), seed ^ number, again.clone());
             load::open_each(rate, part, ask, |_, outcome| drop(report.send(outcome))).await
         });
     }
@@ -149,12 +157,22 @@ async fn read(
     Ok((latencies, failed, reason))
 }
 
-async fn ask(client: Client, keys: Arc<Keys>, seed: u64) -> anyhow::Result<()> {
-    let mut random = Random::new(seed);
+/// One read, asked again while its shard is nowhere: the client itself waits for servers that are gone, and gives the row
+/// as UNAVAILABLE where a server says that the shard is being opened. Counts the reads that were asked again.
+async fn ask(client: Client, keys: Arc<Keys>, seed: u64, again: Arc<AtomicU64>) -> anyhow::Result<()> {
+    let (mut random, begin) = (Random::new(seed), Instant::now());
     let entity = Keys::id(random.below(keys.entities));
     let view = format!("v{}", random.below(keys.views as u64));
-    let rows = client.get(Query::new([entity]).whole_view(&view).deadline(DEADLINE)).await?;
-    let status = rows.row(0).status(&view);
-    ensure!(status == Status::Present, "{} {:?}", status.as_str_name(), rows.unavailable());
+    for tries in 0.. {
+        let rows = client.get(Query::new([&entity]).whole_view(&view).deadline(DEADLINE)).await?;
+        let status = rows.row(0).status(&view);
+        if status == Status::Present {
+            break;
+        }
+        let may_wait = status == Status::Unavailable && begin.elapsed() < DEADLINE;
+        ensure!(may_wait, "{} {:?}", status.as_str_name(), rows.unavailable());
+        again.fetch_add(u64::from(tries == 0), Ordering::Relaxed);
+        tokio::time::sleep(PAUSE).await;
+    }
     Ok(())
 }
