@@ -3,6 +3,7 @@
 //! be under way. What brokers say is read by a thread per connection. Knows nothing of what is in a batch.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
@@ -69,12 +70,15 @@ impl Leaders {
             let (hosts, partitions) = leaders_of(&client, topic)?;
             let mut of_topic = Vec::new();
             for leader in partitions {
-                if !numbers.contains_key(&leader) {
-                    let address = hosts.get(&leader).with_context(|| format!("{topic} has no leader"))?;
-                    numbers.insert(leader, leaders.len());
-                    leaders.push(Leader::connect(address, topics.len(), answers.clone())?);
-                }
-                of_topic.push(numbers[&leader]);
+                let number = match numbers.entry(leader) {
+                    Entry::Occupied(number) => *number.get(),
+                    Entry::Vacant(number) => {
+                        let address = hosts.get(&leader).with_context(|| format!("{topic} has no leader"))?;
+                        leaders.push(Leader::connect(address, topics.len(), answers.clone())?);
+                        *number.insert(leaders.len() - 1)
+                    }
+                };
+                of_topic.push(number);
             }
             led.push(of_topic);
         }

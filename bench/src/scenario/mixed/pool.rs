@@ -2,6 +2,8 @@
 //! the entities of each partition. What is written at sending is the key and the event time. Used by `generator` only.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::Arc;
 
 use anyhow::{Context, ensure};
 use forebay_client::Partitioner;
@@ -152,18 +154,17 @@ pub fn entities(view: &MixView, population: u64, partitions: usize) -> anyhow::R
 }
 
 /// [`entities`] of all topics, each population once.
-pub fn all_entities(
-    topics: &[Topic],
-    partitions: usize,
-) -> anyhow::Result<Vec<std::sync::Arc<Vec<Vec<u32>>>>> {
+pub fn all_entities(topics: &[Topic], partitions: usize) -> anyhow::Result<Vec<Arc<Vec<Vec<u32>>>>> {
     let mut known = HashMap::new();
     let mut all = Vec::new();
     for topic in topics {
-        let who = (topic.view.lane, topic.population);
-        if !known.contains_key(&who) {
-            known.insert(who, std::sync::Arc::new(entities(topic.view, topic.population, partitions)?));
-        }
-        all.push(known[&who].clone());
+        let place = match known.entry((topic.view.lane, topic.population)) {
+            Entry::Occupied(place) => place,
+            Entry::Vacant(place) => {
+                place.insert_entry(Arc::new(entities(topic.view, topic.population, partitions)?))
+            }
+        };
+        all.push(place.get().clone());
     }
     Ok(all)
 }
