@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::ensure;
+use anyhow::{bail, ensure};
 use forebay_client::{Client, ClientConfig, Query, RetryPolicy, Status};
 use forebay_server::mix::Random;
 use forebay_tests::v1::ShardState;
@@ -26,7 +26,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 pub struct Rolled {
     /// Reads made.
     pub reads: u64,
-    /// That the client gave as UNAVAILABLE and that were asked again.
+    /// That the client gave up on and that were asked again.
     pub again: u64,
     /// Without an answer, or with a wrong one.
     pub failed: u64,
@@ -157,20 +157,21 @@ async fn read(
     Ok((latencies, failed, reason))
 }
 
-/// One read, asked again while its shard is nowhere: the client itself waits for servers that are gone, and gives the row
-/// as UNAVAILABLE where a server says that the shard is being opened. Counts the reads that were asked again.
+/// One read, asked again until it is answered or the deadline is over: the client gives up, without waiting, on a shard that
+/// is being opened (the row is UNAVAILABLE), and on a server that nobody else stands in for. Counts the reads asked again.
 async fn ask(client: Client, keys: Arc<Keys>, seed: u64, again: Arc<AtomicU64>) -> anyhow::Result<()> {
     let (mut random, begin) = (Random::new(seed), Instant::now());
     let entity = Keys::id(random.below(keys.entities));
     let view = format!("v{}", random.below(keys.views as u64));
     for tries in 0.. {
-        let rows = client.get(Query::new([&entity]).whole_view(&view).deadline(DEADLINE)).await?;
-        let status = rows.row(0).status(&view);
-        if status == Status::Present {
-            break;
-        }
-        let may_wait = status == Status::Unavailable && begin.elapsed() < DEADLINE;
-        ensure!(may_wait, "{} {:?}", status.as_str_name(), rows.unavailable());
+        let answer = client.get(Query::new([&entity]).whole_view(&view).deadline(DEADLINE)).await;
+        let refused = match answer.map(|rows| (rows.row(0).status(&view), rows)) {
+            Ok((Status::Present, _)) => break,
+            Ok((Status::Unavailable, rows)) => format!("{:?}", rows.unavailable()),
+            Ok((status, _)) => bail!("{view} of a key that is there: {}", status.as_str_name()),
+            Err(error) => error.to_string(),
+        };
+        ensure!(begin.elapsed() < DEADLINE, "{refused}");
         again.fetch_add(u64::from(tries == 0), Ordering::Relaxed);
         tokio::time::sleep(PAUSE).await;
     }
