@@ -270,7 +270,14 @@ async fn bad_43_cancel_mid_call_and_mid_stream() {
         let mut store = bed.client.store.clone();
         let asked = endless.clone();
         let cancelled = tokio::time::timeout(Duration::from_millis(3), store.get_features(asked)).await;
-        assert!(cancelled.is_err(), "it was waiting when it was dropped");
+        // What was dropped before counts until the server hears of it: it may refuse to take in more.
+        let refused = |answer: &Result<_, tonic::Status>| {
+            answer.as_ref().err().map(tonic::Status::code) == Some(Code::ResourceExhausted)
+        };
+        assert!(
+            cancelled.as_ref().map_or(true, refused),
+            "it was waiting when it was dropped: {cancelled:?}"
+        );
         let asked = v1::StreamFeaturesRequest { id: 1, request: Some(endless.clone()), timeout_ms: 0 };
         let requests = tokio_stream::iter(vec![asked; 50]).chain(tokio_stream::pending());
         drop(store.stream_features(requests).await.expect("a stream"));

@@ -127,6 +127,14 @@ async fn all_threads_of_a_lane_are_as_nice_as_it_says_and_those_of_reads_are_not
     let key = bed.entity_on(1);
     bed.put(point(&key)).await;
     assert_eq!(bed.get("points", &key).await.status, Status::Present);
+    let ingest =
+        |threads: &[(String, i32)]| threads.iter().filter(|of| of.0.starts_with("ingest-main")).count();
+    eventually("two partitions, two threads: the others end", || async {
+        let threads = threads(bed.server.pid());
+        ensure!(ingest(&threads) == 2, "{threads:?}");
+        Ok(())
+    })
+    .await;
     let threads = threads(bed.server.pid());
     let nice = |begins: &str| -> Vec<i32> {
         threads.iter().filter(|(name, _)| name.starts_with(begins)).map(|(_, nice)| *nice).collect()

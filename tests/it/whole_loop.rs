@@ -243,7 +243,11 @@ fn score(payload: &[u8]) -> f64 {
     1.0 / (1.0 + ((snr - 30.0) / 5.0).exp())
 }
 
+/// A tombstone of the edge's own millisecond may have taken the value: then there is nothing to ask the model.
 fn check_prediction(prediction: &v1::Prediction, snapshot: &Snapshot) {
+    if snapshot.values[0].status() != v1::Status::Present {
+        return assert_eq!(prediction.status(), PredictionStatus::NotAsked, "{prediction:?}");
+    }
     assert_eq!(prediction.status(), PredictionStatus::Ok, "{prediction:?}");
     let outputs: Value = serde_json::from_slice(&prediction.outputs_json).expect("JSON");
     let (said, wanted) = (outputs["score"].as_f64().expect("a score"), score(&snapshot.values[0].json));
