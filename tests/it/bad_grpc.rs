@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use forebay_tests::v1::{self, get_features_request::Selection};
-use forebay_tests::{Format, Place, Record, Status, call, event_now, request};
+use forebay_tests::{Format, Place, Record, Status, call, event_now, eventually, request};
 use futures::StreamExt;
 use prost::Message;
 use tonic::{Code, Request};
@@ -282,6 +282,11 @@ async fn bad_43_cancel_mid_call_and_mid_stream() {
         let requests = tokio_stream::iter(vec![asked; 50]).chain(tokio_stream::pending());
         drop(store.stream_features(requests).await.expect("a stream"));
     }
+    eventually("what was dropped is let go of", || async {
+        bed.client.store.clone().get_features(request("points", &[&key])).await?;
+        Ok(())
+    })
+    .await;
     assert_eq!(bed.get("points", &key).await.status, Status::NotFound);
 }
 
