@@ -34,9 +34,8 @@ struct Owner {
 }
 
 struct Group {
-    policy: SyncPolicy,
-    /// That of the policy, or what it was changed to.
     interval_ms: AtomicU64,
+    bytes: u64,
     state: Mutex<State>,
     wake: Condvar,
 }
@@ -68,8 +67,8 @@ impl SyncGroup {
     /// If the system has no thread to give.
     pub fn spawn(name: &str, policy: SyncPolicy) -> io::Result<SyncGroup> {
         let interval_ms = AtomicU64::new(policy.interval_ms);
-        let group = Group { policy, interval_ms, state: Mutex::default(), wake: Condvar::new() };
-        let group = Arc::new(group);
+        let (state, wake) = (Mutex::default(), Condvar::new());
+        let group = Arc::new(Group { interval_ms, bytes: policy.bytes, state, wake });
         let keeper = Worker::spawn(format!("{name}-keep"))?;
         let background = Worker::spawn(format!("{name}-slow"))?;
         let for_thread = group.clone();
@@ -123,7 +122,7 @@ impl SyncGroup {
         let unsynced = shard.unsynced.lock().add(segment, bytes, sequence, positions);
         let group = &self.owner.group;
         let mut state = group.state.lock();
-        let urgent = unsynced >= group.policy.bytes;
+        let urgent = unsynced >= group.bytes;
         if !state.dirty || (urgent && !state.urgent) {
             group.wake.notify_one();
         }
@@ -171,7 +170,9 @@ impl Drop for Owner {
 
 impl fmt::Debug for SyncGroup {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "SyncGroup({:?})", self.owner.group.policy)
+        let (interval_ms, bytes) =
+            (self.owner.group.interval_ms.load(Ordering::Relaxed), self.owner.group.bytes);
+        write!(f, "SyncGroup({:?})", SyncPolicy { interval_ms, bytes })
     }
 }
 

@@ -10,7 +10,6 @@ use rdkafka::admin::{
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::message::{Headers, Message};
 use rdkafka::producer::{BaseRecord, FutureProducer, FutureRecord, Producer, ThreadedProducer};
 use rdkafka::{Offset, TopicPartitionList};
 
@@ -248,7 +247,7 @@ fn read_partition(
     loop {
         match consumer.poll(TIMEOUT).expect("a record or the end within the timeout") {
             Ok(message) => {
-                let record = consumed(&message);
+                let record = Consumed::of(&message);
                 let last = record.place.offset + 1 >= end;
                 each(record);
                 if last {
@@ -258,22 +257,5 @@ fn read_partition(
             Err(rdkafka::error::KafkaError::PartitionEOF(_)) => return,
             Err(error) => panic!("reading {topic}/{partition}: {error}"),
         }
-    }
-}
-
-fn consumed(message: &rdkafka::message::BorrowedMessage<'_>) -> Consumed {
-    let headers = message.headers().map(|headers| {
-        headers.iter().map(|header| (header.key.to_owned(), header.value.map(<[u8]>::to_vec))).collect()
-    });
-    Consumed {
-        place: Place {
-            topic: message.topic().into(),
-            partition: message.partition() as u32,
-            offset: message.offset(),
-        },
-        key: message.key().map(<[u8]>::to_vec),
-        value: message.payload().map(<[u8]>::to_vec),
-        headers: headers.unwrap_or_default(),
-        timestamp_ms: message.timestamp().to_millis().unwrap_or(-1),
     }
 }

@@ -1,7 +1,7 @@
 //! Records as tests make and find them: what is produced, where it landed, what was read back. Knows the names of Forebay's
 //! record headers and nothing of connections.
 
-use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::message::{BorrowedMessage, Header, Headers, Message, OwnedHeaders};
 
 use crate::v1;
 
@@ -46,6 +46,26 @@ pub struct Consumed {
     pub headers: Vec<(String, Option<Vec<u8>>)>,
     /// Kafka timestamp in ms.
     pub timestamp_ms: i64,
+}
+
+impl Consumed {
+    /// A copy of a message.
+    pub fn of(message: &BorrowedMessage<'_>) -> Consumed {
+        let headers = message.headers().map(|headers| {
+            headers.iter().map(|header| (header.key.to_owned(), header.value.map(<[u8]>::to_vec))).collect()
+        });
+        Consumed {
+            place: Place {
+                topic: message.topic().into(),
+                partition: message.partition() as u32,
+                offset: message.offset(),
+            },
+            key: message.key().map(<[u8]>::to_vec),
+            value: message.payload().map(<[u8]>::to_vec),
+            headers: headers.unwrap_or_default(),
+            timestamp_ms: message.timestamp().to_millis().unwrap_or(-1),
+        }
+    }
 }
 
 impl Record {

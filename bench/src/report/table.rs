@@ -6,6 +6,10 @@ use comfy_table::{Table, presets};
 
 use super::Report;
 
+/// What a row is shown as, in this order.
+pub const COLUMNS: [&str; 11] =
+    ["figure", "unit", "ours", "peer", "peer is", "ratio", "min", "max", "our CPU µs", "peer CPU µs", "goal"];
+
 /// Three digits or more; nothing for what is not known or has no meaning.
 pub fn number(value: f64) -> String {
     match value.abs() {
@@ -37,19 +41,7 @@ impl fmt::Display for Report {
         for (name, value) in self.data.iter() {
             writeln!(f, "  {name}: {value}")?;
         }
-        let mut table = table([
-            "figure",
-            "unit",
-            "ours",
-            "peer",
-            "peer is",
-            "ratio",
-            "min",
-            "max",
-            "our CPU µs",
-            "peer CPU µs",
-            "goal",
-        ]);
+        let mut table = table(COLUMNS);
         for row in &self.rows {
             table.add_row([
                 row.name.clone(),

@@ -20,7 +20,7 @@ use tokio::task::JoinSet;
 
 use super::mixed::diagnoses;
 use super::plant::Plant;
-use super::progress;
+use super::{ingest, progress, until};
 use crate::cpu;
 use crate::report::{Report, Row};
 
@@ -176,12 +176,11 @@ async fn prime(plant: &Plant, server: &Connection, options: &Options) -> anyhow:
         Ok::<_, anyhow::Error>(producer.flush(PATIENCE)?)
     })
     .await??;
-    let passed = || async {
+    let passed = async || {
         let status = server.status().await?;
-        let lane = status.lanes.iter().find(|lane| lane.lane == "main").context("no such lane")?;
-        Ok(lane.counters.unwrap_or_default().applied >= count)
+        Ok(ingest::lane(&status, "main")?.counters.unwrap_or_default().applied >= count)
     };
-    until("every entity has a state", passed).await
+    until("every entity has a state", PATIENCE, passed).await
 }
 
 struct Sent {
@@ -191,7 +190,7 @@ struct Sent {
 
 /// Waits until the executor is done with so many edges.
 async fn judged(plant: &Plant, edges: u64) -> anyhow::Result<()> {
-    until("every edge is judged", || async { Ok(plant.judged().await? >= edges as f64) }).await
+    until("every edge is judged", PATIENCE, async || Ok(plant.judged().await? >= edges as f64)).await
 }
 
 /// Turns the entities' states in turn, one data point each, on schedule; so many have been turned before.
@@ -298,18 +297,4 @@ async fn look_for(id: String, told_ms: i64, server: Connection, seen: Arc<Mutex<
 fn cpus(plant: &Plant) -> BTreeMap<&'static str, u64> {
     let pids = plant.pids().into_iter().chain([("server", plant.server.pid()), ("load", std::process::id())]);
     pids.map(|(name, pid)| (name, cpu::of_process(pid))).collect()
-}
-
-/// Waits until it is so.
-async fn until<F, Fut>(what: &str, ask: F) -> anyhow::Result<()>
-where
-    F: Fn() -> Fut,
-    Fut: Future<Output = anyhow::Result<bool>>,
-{
-    let begin = Instant::now();
-    while !ask().await? {
-        ensure!(begin.elapsed() < PATIENCE, "{what}: not within {PATIENCE:?}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    Ok(())
 }

@@ -17,7 +17,8 @@ use forebay_tests::{
 use serde_json::json;
 use tonic::transport::{Channel, Endpoint};
 
-use super::progress;
+use super::page::{Buckets, Page};
+use super::{ingest, mix_definitions, progress, until, with_lanes};
 use crate::report::{Report, Row, Sample};
 use crate::{cpu, load};
 
@@ -55,6 +56,8 @@ const BURST: &str = "high_volume";
 const PREFIX: &str = "bench.";
 /// Data points that the standard lane has before anything is measured.
 const FIRST: u64 = 20_000;
+/// How long anything that is waited for may take.
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Runs the pairs.
 pub async fn run(options: &Options, pairs: usize) -> anyhow::Result<Report> {
@@ -103,11 +106,7 @@ impl Stage {
         let step = progress(format!("producing a burst of {} data points", options.count));
         let broker = Broker::start("isolation").await;
         let kafka = broker.kafka();
-        let definitions = forebay_tests::run(["produce", "--print-definitions", "--topic-prefix", PREFIX])
-            .await
-            .ok()
-            .stdout;
-        let definitions = definitions.parse().context("the mix's definitions are TOML")?;
+        let definitions = mix_definitions(PREFIX).await?;
         for (lane, count) in [(BURST, options.count), (STANDARD, FIRST)] {
             let mut arguments = produce(&kafka, lane, options);
             arguments.extend(["--create-topics", "--rate", "0", "--json", "--count"].map(str::to_owned));
@@ -121,17 +120,15 @@ impl Stage {
 
     /// Definitions of both lanes.
     fn definitions(&self, options: &Options) -> String {
-        let mut definitions = self.definitions.clone();
-        let lanes = definitions.get_mut("lane").and_then(toml::Value::as_array_mut).into_iter().flatten();
-        for lane in lanes.filter_map(toml::Value::as_table_mut) {
-            if lane.get("name").and_then(toml::Value::as_str) == Some(BURST) {
+        let change = |name: &str, lane: &mut toml::Table| {
+            if name == BURST {
                 lane.insert("nice".into(), toml::Value::Integer(options.nice.into()));
                 if options.threads > 0 {
                     lane.insert("threads".into(), toml::Value::Integer(options.threads.into()));
                 }
             }
-        }
-        definitions.to_string()
+        };
+        with_lanes(self.definitions.clone(), change).to_string()
     }
 
     fn server(&self, options: &Options) -> ServerConfig {
@@ -203,16 +200,16 @@ async fn measure(
         wait_for_burst(&client).await?;
     }
     let (begun, cpu_before) = (Instant::now(), cpu::of_process(server.pid()));
-    let (fresh_before, applied_before) = (Buckets::of(server).await?, applied(&client, BURST).await?.0);
+    let (fresh_before, applied_before) = (freshness(server).await?, applied(&client, BURST).await?.0);
     let time = Duration::from_secs_f64(options.seconds);
     let latencies = read(server, requests, options.reads as f64, time).await?;
     let seconds = begun.elapsed().as_secs_f64();
-    let fresh = Buckets::of(server).await?.since(&fresh_before);
+    let fresh = freshness(server).await?.since(&fresh_before);
     let (applied_after, lag) = applied(&client, BURST).await?;
     ensure!(!bursts || lag > 0, "the burst was over before the measurement: give it a larger --count");
     let cpu_us = cpu::of_process(server.pid()) - cpu_before;
     Ok(Seen {
-        freshness: [0.5, 0.99].map(|quantile| fresh.quantile(quantile) * 1e3),
+        freshness: [0.5, 0.99].map(|quantile| fresh.quantile(quantile)),
         reads: [0.5, 0.99].map(|quantile| latencies.value_at_quantile(quantile) as f64 / 1e6),
         applied_per_s: applied_after.saturating_sub(applied_before) as f64 / seconds,
         server_cores: cpu_us as f64 / 1e6 / seconds,
@@ -245,26 +242,15 @@ async fn read(
 /// Offsets applied and still to be applied of a lane; the lag is 0 as long as its logs' ends are not known.
 async fn applied(client: &Connection, lane: &str) -> anyhow::Result<(u64, u64)> {
     let status = client.status().await?;
-    let lane = status.lanes.iter().find(|known| known.lane == lane).context("the lane is there")?;
-    let topics = || lane.shards.iter().flat_map(|shard| &shard.topics);
-    let applied = topics().map(|topic| (topic.applied_offset + 1).max(0) as u64).sum();
-    Ok((applied, topics().map(|topic| topic.lag_offsets).sum()))
-}
-
-/// Polls until a condition holds.
-async fn until(what: &str, holds: impl AsyncFn() -> anyhow::Result<bool>) -> anyhow::Result<()> {
-    let deadline = Instant::now() + Duration::from_secs(300);
-    while !holds().await? {
-        ensure!(Instant::now() < deadline, "{what}: not within 300 s");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    Ok(())
+    let lane = ingest::lane(&status, lane)?;
+    let lag = lane.shards.iter().flat_map(|shard| &shard.topics).map(|topic| topic.lag_offsets).sum();
+    Ok((ingest::passed(lane).0, lag))
 }
 
 async fn wait_for_standard(client: &Connection) -> anyhow::Result<()> {
-    until("the standard lane serves and is caught up", async || {
+    until("the standard lane serves and is caught up", PATIENCE, async || {
         let status = client.status().await?;
-        let lane = status.lanes.iter().find(|lane| lane.lane == STANDARD).context("there")?;
+        let lane = ingest::lane(&status, STANDARD)?;
         let ready = lane.partitions > 0 && lane.shards.len() == lane.partitions as usize;
         Ok(ready && lane.shards.iter().all(|shard| shard.state() == ShardState::Ready && shard.lag_ms < 1000))
     })
@@ -272,7 +258,7 @@ async fn wait_for_standard(client: &Connection) -> anyhow::Result<()> {
 }
 
 async fn wait_for_burst(client: &Connection) -> anyhow::Result<()> {
-    until("the burst is being consumed", async || {
+    until("the burst is being consumed", PATIENCE, async || {
         let (applied, lag) = applied(client, BURST).await?;
         Ok(applied > 0 && lag > 0)
     })
@@ -281,48 +267,17 @@ async fn wait_for_burst(client: &Connection) -> anyhow::Result<()> {
 
 async fn caught_up(server: &Server) -> anyhow::Result<()> {
     let client = server.connect().await;
-    until("the burst is consumed", async || {
+    until("the burst is consumed", PATIENCE, async || {
         let (applied, lag) = applied(&client, BURST).await?;
         Ok(applied > 0 && lag == 0)
     })
     .await
 }
 
-/// The histogram of the standard lane's freshness: upper bounds in seconds, and how many are at or below each.
-struct Buckets(Vec<(f64, f64)>);
-
-impl Buckets {
-    async fn of(server: &Server) -> anyhow::Result<Buckets> {
-        let (_, text) = server.http_get("/metrics").await?;
-        let prefix = format!("forebay_freshness_seconds_bucket{{lane=\"{STANDARD}\",le=\"");
-        let bucket = |line: &str| {
-            let (bound, count) = line.strip_prefix(&prefix)?.split_once("\"} ")?;
-            let bound = if bound == "+Inf" { f64::INFINITY } else { bound.parse().ok()? };
-            Some((bound, count.parse().ok()?))
-        };
-        Ok(Buckets(text.lines().filter_map(bucket).collect()))
-    }
-
-    /// What was added since an earlier look.
-    fn since(&self, before: &Buckets) -> Buckets {
-        let added = self.0.iter().zip(&before.0).map(|((bound, now), (_, then))| (*bound, now - then));
-        Buckets(added.collect())
-    }
-
-    /// A quantile in seconds, linear within its bucket; not known if there is nothing.
-    fn quantile(&self, quantile: f64) -> f64 {
-        let all = self.0.last().map_or(0.0, |(_, count)| *count);
-        let wanted = quantile * all;
-        let mut below = (0.0, 0.0);
-        for (bound, count) in &self.0 {
-            if *count >= wanted && all > 0.0 {
-                let share = (wanted - below.1) / (count - below.1).max(1.0);
-                return if bound.is_finite() { below.0 + (bound - below.0) * share } else { below.0 };
-            }
-            below = (*bound, *count);
-        }
-        f64::NAN
-    }
+/// How fresh the standard lane has been since the server began.
+async fn freshness(server: &Server) -> anyhow::Result<Buckets> {
+    let lane = format!("lane=\"{STANDARD}\"");
+    Ok(Page::get(&server.http).await?.buckets("forebay_freshness_seconds", &lane))
 }
 
 /// Pairs of (burst, quiet) by row.
@@ -342,20 +297,5 @@ impl Figures {
         let names = ["standard freshness p50", "standard freshness p99", "read p50", "read p99"];
         let rows = names.into_iter().zip(&self.0);
         rows.map(|(name, pairs)| Row::new(name, "ms", "quiet", pairs).goal("≤ 2x")).collect()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn quantiles_of_what_was_added_lie_within_their_buckets() {
-        let before = Buckets(vec![(0.01, 5.0), (0.02, 5.0), (f64::INFINITY, 6.0)]);
-        let after = Buckets(vec![(0.01, 15.0), (0.02, 95.0), (f64::INFINITY, 106.0)]);
-        let added = after.since(&before);
-        assert!((added.quantile(0.5) - (0.01 + 0.01 * 40.0 / 80.0)).abs() < 1e-9, "{}", added.quantile(0.5));
-        assert_eq!(added.quantile(0.99), 0.02, "beyond the last bound it is at least that");
-        assert!(before.since(&before).quantile(0.5).is_nan());
     }
 }

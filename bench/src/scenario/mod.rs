@@ -5,14 +5,15 @@ pub mod engine;
 pub mod ingest;
 pub mod isolation;
 pub mod mixed;
+pub mod page;
 pub mod plant;
 pub mod read;
 pub mod recover;
 pub mod triggers;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use forebay_tests::{Broker, Kafka, ServerConfig, run, run_dir};
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -36,8 +37,7 @@ impl Stage {
         let broker = Broker::start("bench").await;
         let kafka = broker.kafka();
         let prefix = "bench.";
-        let definitions = run(["produce", "--print-definitions", "--topic-prefix", prefix]).await.ok().stdout;
-        let definitions = only_lane(definitions.parse().context("the mix's definitions are TOML")?, lane);
+        let definitions = only_lane(mix_definitions(prefix).await?, lane);
         let numbers = [count.to_string(), partitions.to_string(), scale.to_string()];
         let output = run([
             "produce",
@@ -65,7 +65,7 @@ impl Stage {
             "--json",
         ])
         .await;
-        anyhow::ensure!(output.code == 0, "forebay produce failed: {}", output.stderr);
+        ensure!(output.code == 0, "forebay produce failed: {}", output.stderr);
         step.finish_and_clear();
         let topics = forebay_tests::Definitions::parse(&definitions.to_string()).topics(Some(lane));
         Ok(Stage { broker, kafka, definitions, topics, count })
@@ -73,13 +73,10 @@ impl Stage {
 
     /// Definitions of the lane, for a server with so many ingest threads.
     pub fn definitions(&self, threads: usize) -> String {
-        let mut definitions = self.definitions.clone();
-        for lane in definitions.get_mut("lane").and_then(toml::Value::as_array_mut).into_iter().flatten() {
-            if let Some(lane) = lane.as_table_mut() {
-                lane.insert("threads".into(), toml::Value::Integer(threads as i64));
-            }
-        }
-        definitions.to_string()
+        let change = |_: &str, lane: &mut toml::Table| {
+            lane.insert("threads".into(), toml::Value::Integer(threads as i64));
+        };
+        with_lanes(self.definitions.clone(), change).to_string()
     }
 
     /// Configuration of a server with files and a consumer group of its own. `more` is TOML over the defaults.
@@ -93,6 +90,22 @@ impl Stage {
     }
 }
 
+/// The mix's definitions, with this before the names of its topics.
+async fn mix_definitions(prefix: &str) -> anyhow::Result<toml::Table> {
+    let text = run(["produce", "--print-definitions", "--topic-prefix", prefix]).await.ok().stdout;
+    text.parse().context("the mix's definitions are TOML")
+}
+
+/// Definitions with every lane changed; `change` is given its name.
+fn with_lanes(mut definitions: toml::Table, change: impl Fn(&str, &mut toml::Table)) -> toml::Table {
+    let lanes = definitions.get_mut("lane").and_then(toml::Value::as_array_mut).into_iter().flatten();
+    for lane in lanes.filter_map(toml::Value::as_table_mut) {
+        let name = lane.get("name").and_then(toml::Value::as_str).unwrap_or_default().to_owned();
+        change(&name, lane);
+    }
+    definitions
+}
+
 /// What concerns one lane: a server is ready only when all topics of all its lanes are there.
 fn only_lane(mut definitions: toml::Table, lane: &str) -> toml::Table {
     let keep = |definitions: &mut toml::Table, list: &str, key: &str| {
@@ -104,6 +117,20 @@ fn only_lane(mut definitions: toml::Table, lane: &str) -> toml::Table {
     keep(&mut definitions, "view", "lane");
     definitions.remove("feature_service");
     definitions
+}
+
+/// Asks until something holds, for as long as there is patience.
+async fn until(
+    what: &str,
+    patience: Duration,
+    holds: impl AsyncFn() -> anyhow::Result<bool>,
+) -> anyhow::Result<()> {
+    let begin = Instant::now();
+    while !holds().await? {
+        ensure!(begin.elapsed() < patience, "{what}: not within {patience:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    Ok(())
 }
 
 /// A line that shows what is going on, on a terminal.

@@ -4,7 +4,7 @@
 use anyhow::{Context, ensure};
 use forebay_tests::{Broker, Kafka, Program, Server, ServerConfig, run, run_dir};
 
-use super::mixed::page::Page;
+use super::page::Page;
 
 /// Everything that works together; ended when dropped.
 pub struct Plant {

@@ -96,8 +96,8 @@ fn note(report: &mut Report, short: &str, ours: &Ours) -> anyhow::Result<()> {
         "fast" => "edges_fast",
         _ => "edges_interpreted",
     };
-    let edges = ours.metric("forebay_edges_total").context("the server counts edges")?;
-    let waiting = ours.metric("forebay_edges_waiting").context("the server counts edges")?;
+    let edges = ours.metrics.find("forebay_edges_total").context("the server counts edges")?;
+    let waiting = ours.metrics.find("forebay_edges_waiting").context("the server counts edges")?;
     report.data.insert(key, json!(edges + waiting));
     Ok(())
 }

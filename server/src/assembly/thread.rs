@@ -18,7 +18,7 @@ use super::order::{Answered, Order};
 use super::outbox::{Outbox, Sent};
 use super::request::{Job, Record};
 use super::window::Window;
-use crate::kafka::{ClientLog, consumer_config, producer_config};
+use crate::kafka::{ClientLog, consumer_config, producer_config, stay_in_touch};
 use crate::service::{Context, calls, not_ready};
 
 /// How often offsets are committed.
@@ -49,11 +49,7 @@ impl Worker {
     pub(super) fn new(context: Arc<Context>, topic: &str, number: usize) -> KafkaResult<Worker> {
         let (kafka, assembly) = (&context.config.kafka, &context.config.assembly);
         let mut config = consumer_config(kafka);
-        for (key, value) in [("session.timeout.ms", "20000"), ("heartbeat.interval.ms", "2000")] {
-            if config.get(key).is_none() {
-                config.set(key, value);
-            }
-        }
+        stay_in_touch(&mut config, kafka);
         config.set("group.id", &assembly.group);
         config.set("group.instance.id", format!("{}.assembly.{number}", context.config.server.instance));
         // A request that came before the group was is answered too.

@@ -20,7 +20,7 @@ use tokio::time::Instant;
 
 use super::window::{Partition, Ticket, Windows};
 use crate::config::KafkaConfig;
-use crate::kafka::{ClientLog, consumer_config, gather};
+use crate::kafka::{ClientLog, consumer_config, gather, stay_in_touch};
 
 /// How often offsets are committed.
 const COMMIT_EVERY: Duration = Duration::from_millis(200);
@@ -95,12 +95,8 @@ fn list(offsets: &std::collections::BTreeMap<Partition, i64>) -> KafkaResult<Top
 /// Settings of a member that begins where its group left off, and with the oldest records if there is no such place.
 fn config(kafka: &KafkaConfig, group: &str, instance: &str) -> ClientConfig {
     let mut config = consumer_config(kafka);
+    stay_in_touch(&mut config, kafka);
     gather(&mut config, kafka);
-    for (key, value) in [("session.timeout.ms", "20000"), ("heartbeat.interval.ms", "2000")] {
-        if config.get(key).is_none() {
-            config.set(key, value);
-        }
-    }
     config.set("group.id", group);
     // A restart under the same name gets its partitions back at once.
     config.set("group.instance.id", instance);

@@ -160,30 +160,28 @@ impl LaneThread {
         }
         self.upkeep.bytes += record.payload.map_or(0, |payload| payload.len() as u64);
         let encode = |view: &_, payload| shard.encode(view, payload);
-        match decode(&record, &rules, &mut self.slots, encode) {
+        let dead = match decode(&record, &rules, &mut self.slots, encode) {
             Decision::Put(point) => match shard.put(topic, offset, now_ms, &point) {
-                Ok(outcome) => match self.routes.triggers(point.view) {
-                    [] => Ok(()),
-                    triggers => {
-                        shard.judge(At { topic, offset, now_ms }, &point, outcome, triggers, &self.slots)
-                    }
-                },
+                Ok(outcome) => {
+                    return match self.routes.triggers(point.view) {
+                        [] => Ok(()),
+                        triggers => {
+                            let at = At { topic, offset, now_ms };
+                            shard.judge(at, &point, outcome, triggers, &self.slots)
+                        }
+                    };
+                }
                 Err(error) => match Reason::of(&error) {
-                    Some(reason) => {
-                        shard.skip_dead(topic, offset, now_ms)?;
-                        self.letters.send(letter(shard, topic, offset, &record, (reason, error.to_string())));
-                        Ok(())
-                    }
-                    None => Err(error),
+                    Some(reason) => (reason, error.to_string()),
+                    None => return Err(error),
                 },
             },
-            Decision::Expired => shard.skip_expired(topic, offset, now_ms),
-            Decision::Dead(reason, detail) => {
-                shard.skip_dead(topic, offset, now_ms)?;
-                self.letters.send(letter(shard, topic, offset, &record, (reason, detail)));
-                Ok(())
-            }
-        }
+            Decision::Expired => return shard.skip_expired(topic, offset, now_ms),
+            Decision::Dead(reason, detail) => (reason, detail),
+        };
+        shard.skip_dead(topic, offset, now_ms)?;
+        self.letters.send(letter(shard, topic, offset, &record, dead));
+        Ok(())
     }
 
     /// A record that the shard has: its edges may not be told.

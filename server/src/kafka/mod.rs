@@ -98,14 +98,25 @@ pub fn transactional_config(kafka: &KafkaConfig, lane: &str, instance: &str, thr
     config
 }
 
-/// Has brokers wait a moment for more before they answer a fetch: where records trickle, an answer for each of them costs
-/// the broker more than all else that is done about it. What the configuration says is left alone.
-pub fn gather(config: &mut ClientConfig, kafka: &KafkaConfig) {
-    for (key, value) in [("fetch.min.bytes", "65536"), ("fetch.wait.max.ms", "10")] {
-        if !kafka.consumer.contains_key(key) && !kafka.settings.contains_key(key) {
-            config.set(key, value);
+/// Sets what the configuration does not say of consumers.
+fn set_unless_said(config: &mut ClientConfig, kafka: &KafkaConfig, defaults: &[(&str, &str)]) {
+    for (key, value) in defaults {
+        if !kafka.consumer.contains_key(*key) && !kafka.settings.contains_key(*key) {
+            config.set(*key, *value);
         }
     }
+}
+
+/// How soon a group notices that a member is gone.
+pub fn stay_in_touch(config: &mut ClientConfig, kafka: &KafkaConfig) {
+    let defaults = [("session.timeout.ms", "20000"), ("heartbeat.interval.ms", "2000")];
+    set_unless_said(config, kafka, &defaults);
+}
+
+/// Has brokers wait a moment for more before they answer a fetch: where records trickle, an answer for each of them costs
+/// the broker more than all else that is done about it.
+pub fn gather(config: &mut ClientConfig, kafka: &KafkaConfig) {
+    set_unless_said(config, kafka, &[("fetch.min.bytes", "65536"), ("fetch.wait.max.ms", "10")]);
 }
 
 /// Settings of one member of a lane's consumer group, which may have so many bytes fetched ahead.
@@ -117,17 +128,11 @@ pub fn member_config(
     fetch_bytes: u64,
 ) -> ClientConfig {
     let mut config = consumer_config(kafka);
+    stay_in_touch(&mut config, kafka);
     gather(&mut config, kafka);
-    for (key, value) in [
-        ("session.timeout.ms", "20000".to_owned()),
-        ("heartbeat.interval.ms", "2000".to_owned()),
-        // What one answer of a broker brings comes on top of what is queued.
-        ("fetch.max.bytes", fetch_bytes.clamp(1 << 20, 50 << 20).to_string()),
-    ] {
-        if config.get(key).is_none() {
-            config.set(key, value);
-        }
-    }
+    // What one answer of a broker brings comes on top of what is queued.
+    let most = fetch_bytes.clamp(1 << 20, 50 << 20).to_string();
+    set_unless_said(&mut config, kafka, &[("fetch.max.bytes", &most)]);
     config.set("queued.max.messages.kbytes", (fetch_bytes >> 10).to_string());
     config.set("group.id", format!("{}.{lane}", kafka.group));
     // `range` gives partitions to members by the order of these names: by thread first, so that every server has its part

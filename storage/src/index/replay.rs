@@ -1,5 +1,5 @@
 //! Many records of the log put into the index one after the other, as fast as memory allows: what a group of them needs
-//! is asked for before the first is looked at. Called when a shard is opened.
+//! is asked for before the first is looked at. Called when a shard is opened, and by a writer that knows what comes next.
 
 use crossbeam_epoch::Guard;
 

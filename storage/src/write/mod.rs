@@ -165,18 +165,16 @@ impl ShardWriter {
     /// Says that data points of these entities are about to be put, so that what the index and the log have of them in
     /// the view is on its way from memory when they are. A hint: it changes nothing. Best with 8 to 32 entities.
     pub fn expect<'e>(&mut self, view: u16, entities: impl Iterator<Item = &'e [u8]>) {
-        let mut expected = std::mem::take(&mut self.expected);
+        let (shard, expected) = (&self.shard, &mut self.expected);
         expected.clear();
-        expected.extend(entities.map(|entity| Key::new(self.shard.entity_hash(entity))));
-        let guard = &crossbeam_epoch::pin();
-        let index = &self.shard.index;
+        expected.extend(entities.map(|entity| Key::new(shard.entity_hash(entity))));
+        let (guard, index) = (&crossbeam_epoch::pin(), &shard.index);
         index.ask_for(expected.iter().copied(), guard);
         if self.keeps.get(usize::from(view)).copied().flatten() == Some(Keep::Full) {
             // Their newest records are looked at, too.
-            let segments = self.shard.segments.load(guard);
+            let segments = shard.segments.load(guard);
             expected.iter().for_each(|key| segments.prefetch(index.slot(*key, view, guard)));
         }
-        self.expected = expected;
     }
 
     /// Whether a view's coding is being learned in the background. A later commit takes it up.

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 
-use super::table::{number, times};
+use super::table::{COLUMNS, number, times};
 use super::{Report, Row};
 
 const EXAMPLES: &str = "\
@@ -87,21 +87,8 @@ fn table(rows: &[Row]) -> String {
     if rows.is_empty() {
         return String::new();
     }
-    let head = [
-        "figure",
-        "unit",
-        "ours",
-        "peer",
-        "peer is",
-        "ratio",
-        "min",
-        "max",
-        "our CPU µs",
-        "peer CPU µs",
-        "goal",
-    ];
     let mut html = String::from("<div class=\"wide\"><table>\n<thead><tr>");
-    head.iter().for_each(|name| html += &format!("<th>{name}</th>"));
+    COLUMNS.iter().for_each(|name| html += &format!("<th>{name}</th>"));
     html += "</tr></thead>\n<tbody>\n";
     for row in rows {
         let text = |text: &str| format!("<td>{}</td>", escape(text));

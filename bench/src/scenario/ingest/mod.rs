@@ -7,7 +7,7 @@ mod served;
 use anyhow::ensure;
 use serde_json::json;
 
-pub(super) use self::served::{Ours, passed, served};
+pub(super) use self::served::{Ours, lane, passed, served};
 use super::{Stage, progress, triggers};
 use crate::cpu;
 use crate::peers::{kafka_redis, raw_kafka, redis};
@@ -87,7 +87,7 @@ pub async fn run(options: &Options, pairs: usize) -> anyhow::Result<Report> {
                 _ => round.redis = Some(run),
             }
         }
-        let edges = ["forebay_edges_total", "forebay_edges_waiting"].map(|name| found.metric(name));
+        let edges = ["forebay_edges_total", "forebay_edges_waiting"].map(|name| found.metrics.find(name));
         report.data.insert("edges", json!(edges.iter().flatten().sum::<f64>()));
         report.data.insert("files_over_raw", json!(found.disk_bytes as f64 / bytes as f64));
         if pair > 0 {

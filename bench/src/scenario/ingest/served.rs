@@ -8,6 +8,7 @@ use forebay_proto::v1::{GetStatusResponse, LaneStatus};
 use forebay_tests::Server;
 
 use super::super::Stage;
+use super::super::page::Page;
 use crate::cpu;
 use crate::report::Sample;
 
@@ -25,15 +26,8 @@ pub struct Ours {
     pub disk_bytes: u64,
     /// Bytes it made the file system write.
     pub written_bytes: u64,
-    metrics: String,
-}
-
-impl Ours {
-    /// A metric as it was at the end, all its labels together.
-    pub fn metric(&self, name: &str) -> Option<f64> {
-        let of = |line: &str| line.strip_prefix(name)?.rsplit_once(' ')?.1.parse::<f64>().ok();
-        self.metrics.lines().filter_map(of).reduce(|sum, value| sum + value)
-    }
+    /// Its metrics at the end.
+    pub metrics: Page,
 }
 
 /// From the first applied data point seen to the last one durable, by the server's own status.
@@ -60,7 +54,7 @@ pub async fn served(stage: &Stage, of: &str, name: &str, definitions: &str) -> a
     let disk_bytes = lane(&status, of)?.shards.iter().map(|shard| shard.disk_bytes).sum();
     let cpu_us = cpu::of_process(server.pid()) as f64 / total as f64;
     let written_bytes = written_by(server.pid())?;
-    let (_, metrics) = server.http_get("/metrics").await?;
+    let metrics = Page::get(&server.http).await?;
     drop(client);
     finish(&mut server).await;
     let sample = Sample { value: total as f64 / time, cpu_us };
@@ -79,7 +73,8 @@ fn written_by(pid: u32) -> anyhow::Result<u64> {
     written.and_then(|bytes| bytes.parse().ok()).context("/proc has no write_bytes")
 }
 
-fn lane<'s>(status: &'s GetStatusResponse, name: &str) -> anyhow::Result<&'s LaneStatus> {
+/// A lane of a status.
+pub fn lane<'s>(status: &'s GetStatusResponse, name: &str) -> anyhow::Result<&'s LaneStatus> {
     let found = status.lanes.iter().find(|lane| lane.lane == name);
     found.with_context(|| format!("the server has no lane {name}"))
 }

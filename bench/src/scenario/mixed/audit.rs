@@ -5,9 +5,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use forebay_tests::{Connection, Consumed, Definitions, Kafka, Model, Place, differences};
+use forebay_tests::{Connection, Consumed, Definitions, Kafka, Model, differences};
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::message::Headers;
 use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
 
 /// Consumers, each with its part of the partitions.
@@ -127,7 +126,7 @@ fn read(
         *clock = stamp.max(*clock);
         if message.key().is_some_and(|key| hash(key).is_multiple_of(every)) {
             // The partition's clock counts all records, of which the model sees some.
-            model.take(definitions, consumed(&message, *clock));
+            model.take(definitions, Consumed { timestamp_ms: *clock, ..Consumed::of(&message) });
         }
     }
     Ok((audit, model))
@@ -138,19 +137,4 @@ fn hash(key: &[u8]) -> u64 {
     let mix = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
     let hash = key.iter().fold(0xcbf2_9ce4_8422_2325, mix);
     hash ^ (hash >> 29)
-}
-
-fn consumed(message: &rdkafka::message::BorrowedMessage<'_>, timestamp_ms: i64) -> Consumed {
-    let headers = message.headers().into_iter().flat_map(|headers| headers.iter());
-    Consumed {
-        place: Place {
-            topic: message.topic().into(),
-            partition: message.partition() as u32,
-            offset: message.offset(),
-        },
-        key: message.key().map(<[u8]>::to_vec),
-        value: message.payload().map(<[u8]>::to_vec),
-        headers: headers.map(|header| (header.key.to_owned(), header.value.map(<[u8]>::to_vec))).collect(),
-        timestamp_ms,
-    }
 }

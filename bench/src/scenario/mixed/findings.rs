@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
+use super::super::page::Buckets;
 use super::audit::Audit;
 use super::day::Day;
 use super::diagnoses::Diagnoses;
 use super::driver::Heard;
-use super::page::Buckets;
 use super::reads::Answered;
 use super::watch::Look;
 use super::{Lived, Options, probes};

@@ -8,7 +8,6 @@ pub mod diagnoses;
 mod driver;
 mod findings;
 pub mod generator;
-pub mod page;
 mod pool;
 mod probes;
 mod reads;

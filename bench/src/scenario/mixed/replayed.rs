@@ -24,12 +24,7 @@ const DIAGNOSES: &str = "diagnoses";
 pub async fn run(options: &Options, tape: &Path, target: &str) -> anyhow::Result<Report> {
     let status = Connection::to(&format!("http://{target}")).await.status().await?;
     let lanes = status.lanes.into_iter().map(|lane| lane.lane).filter(|lane| lane != DIAGNOSES);
-    let subject = Subject {
-        http: options.http.clone(),
-        server: None,
-        pids: Default::default(),
-        lanes: lanes.collect(),
-    };
+    let subject = Subject { http: options.http.clone(), pids: Default::default(), lanes: lanes.collect() };
     let step = progress("replaying");
     let begin = Instant::now();
     let first = Look::take(&subject, begin).await?;

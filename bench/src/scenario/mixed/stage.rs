@@ -10,6 +10,7 @@ use forebay_tests::{Definitions, Kafka};
 use super::Options;
 use super::watch::Subject;
 use crate::scenario::plant::Plant;
+use crate::scenario::with_lanes;
 
 /// Before the names of topics of a broker that is started here.
 const PREFIX: &str = "day.";
@@ -112,9 +113,8 @@ impl Stage {
     pub fn subject(&self, generator: u32) -> Subject {
         let mut pids = BTreeMap::from([("generator", generator), ("reader", std::process::id())]);
         pids.extend(self.plant.iter().flat_map(Plant::pids));
-        let server = self.plant.as_ref().map(|plant| plant.server.pid());
         let lanes = [mix::STANDARD, mix::HIGH_VOLUME].map(str::to_owned).into();
-        Subject { http: self.http.clone(), server, pids, lanes }
+        Subject { http: self.http.clone(), pids, lanes }
     }
 
     /// Edges that the executor is done with; nothing if there is none.
@@ -132,12 +132,10 @@ impl Stage {
 }
 
 /// The mix's lanes with so many ingest threads for devices.
-fn with_threads(mut definitions: toml::Table, threads: usize) -> toml::Table {
-    let lanes = definitions.get_mut("lane").and_then(toml::Value::as_array_mut).into_iter().flatten();
-    for lane in lanes.filter_map(toml::Value::as_table_mut) {
-        if lane.get("name").and_then(toml::Value::as_str) == Some(mix::HIGH_VOLUME) {
+fn with_threads(definitions: toml::Table, threads: usize) -> toml::Table {
+    with_lanes(definitions, |name, lane| {
+        if name == mix::HIGH_VOLUME {
             lane.insert("threads".into(), toml::Value::Integer(threads as i64));
         }
-    }
-    definitions
+    })
 }

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior};
 
-use super::page::{Buckets, Page};
+use super::super::page::{Buckets, Page};
 use crate::cpu;
 
 /// One look.
@@ -29,7 +29,7 @@ pub struct Look {
     pub waiting: f64,
     /// Resident memory of the server, bytes, mapped files included.
     pub resident: f64,
-    /// Of it what is not mapped files; NaN if the server is elsewhere.
+    /// Of it what is not mapped files.
     pub own: f64,
     /// `storage.memory`, bytes.
     pub limit: f64,
@@ -42,9 +42,7 @@ pub struct Look {
 pub struct Subject {
     /// host:port of the server's metrics.
     pub http: String,
-    /// Its process id, if it is on this machine.
-    pub server: Option<u32>,
-    /// The other processes.
+    /// Processes besides the server.
     pub pids: BTreeMap<&'static str, u32>,
     /// Lanes whose data points count.
     pub lanes: Vec<String>,
@@ -61,7 +59,6 @@ impl Look {
         let server_us = (page.sum("process_cpu_seconds_total") * 1e6) as u64;
         look.cpu_us = subject.pids.iter().map(|(name, pid)| (*name, cpu::of_process(*pid))).collect();
         look.cpu_us.insert("server", server_us);
-        look.own = subject.server.map_or(f64::NAN, own_bytes);
         Ok(look)
     }
 
@@ -70,6 +67,7 @@ impl Look {
             edges: page.sum("forebay_edges_total"),
             waiting: page.sum("forebay_edges_waiting"),
             resident: page.sum("process_resident_memory_bytes"),
+            own: page.sum_of("forebay_memory_resident_bytes", "kind=\"anonymous\""),
             limit: page.sum("forebay_memory_limit_bytes"),
             ..Look::default()
         };
@@ -81,14 +79,6 @@ impl Look {
         }
         look
     }
-}
-
-/// Anonymous memory of a process, bytes.
-fn own_bytes(pid: u32) -> f64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
-    let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<f64>().ok());
-    kib.map_or(f64::NAN, |kib| kib * 1024.0)
 }
 
 /// Looks every second until it is left.

@@ -97,6 +97,17 @@ impl Producer {
         Ok(Producer { leaders, batches, entities, next, round: 0 })
     }
 
+    /// Writes every key once, and gives what writes them again.
+    pub async fn of_all(keys: &Keys, bootstrap: &str) -> anyhow::Result<Producer> {
+        let (keys, bootstrap) = (keys.clone(), bootstrap.to_owned());
+        let write = move || {
+            let mut producer = Producer::new(&keys, &bootstrap)?;
+            producer.all()?;
+            Ok(producer)
+        };
+        tokio::task::spawn_blocking(write).await?
+    }
+
     /// Writes every key once, as fast as the brokers take it; some of the first twice. Gives how many data points it wrote.
     pub fn all(&mut self) -> anyhow::Result<u64> {
         let (mut sent, longest) = (0, self.entities.iter().map(Vec::len).max().unwrap_or(0));

@@ -95,13 +95,7 @@ async fn kills(options: &Options, pairs: usize, report: &mut Report) -> anyhow::
     let kafka = broker.kafka();
     create_topics(&kafka, &keys).await;
     let mut server = config(options, &keys, &kafka.bootstrap).start().await;
-    let (bootstrap, written) = (kafka.bootstrap.clone(), keys.clone());
-    let producer = tokio::task::spawn_blocking(move || {
-        let mut producer = Producer::new(&written, &bootstrap)?;
-        producer.all()?;
-        anyhow::Ok(producer)
-    });
-    let mut producer = producer.await??;
+    let mut producer = Producer::of_all(&keys, &kafka.bootstrap).await?;
     step.set_message("taking them in");
     caught_up(&server, &keys, &kafka).await?;
     let (mut killed, mut closed) = (Vec::new(), Vec::new());

@@ -49,13 +49,7 @@ pub async fn run(options: &Options) -> anyhow::Result<Rolled> {
     let broker = Broker::start("rolling").await;
     let kafka = broker.kafka();
     create_topics(&kafka, &keys).await;
-    let (bootstrap, written) = (kafka.bootstrap.clone(), keys.clone());
-    let producer = tokio::task::spawn_blocking(move || {
-        let mut producer = Producer::new(&written, &bootstrap)?;
-        producer.all()?;
-        anyhow::Ok(producer)
-    });
-    let producer = producer.await??;
+    let producer = Producer::of_all(&keys, &kafka.bootstrap).await?;
     let mut servers = [
         server(&keys, &kafka.bootstrap, "one")?.start().await,
         server(&keys, &kafka.bootstrap, "two")?.start().await,

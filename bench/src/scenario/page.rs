@@ -36,9 +36,14 @@ impl Page {
         all.filter(move |(labels, _)| named(labels) && labels.contains(label))
     }
 
-    /// All samples of a name together.
+    /// All samples of a name together; nothing if there are none.
+    pub fn find(&self, name: &str) -> Option<f64> {
+        self.of(name, "").map(|(_, value)| value).reduce(|sum, value| sum + value)
+    }
+
+    /// The same, 0 if there are none.
     pub fn sum(&self, name: &str) -> f64 {
-        self.of(name, "").map(|(_, value)| value).sum()
+        self.find(name).unwrap_or(0.0)
     }
 
     /// The same of those whose labels have this text.
@@ -108,7 +113,7 @@ mod tests {
     fn samples_are_added_up() {
         let page = Page::parse(TEXT);
         assert_eq!((page.sum("a_total"), page.sum_of("a_total", "\"y\"")), (7.0, 4.0));
-        assert_eq!(page.sum("nothing"), 0.0);
+        assert_eq!((page.sum("nothing"), page.find("nothing")), (0.0, None));
     }
 
     #[test]
@@ -122,5 +127,18 @@ mod tests {
         let mut sum = nothing;
         sum.add(&buckets);
         assert_eq!(sum, buckets);
+    }
+
+    #[test]
+    fn quantiles_of_what_was_added_lie_within_their_buckets() {
+        let page = |counts: [u32; 3]| {
+            let sample = |(bound, count)| format!("h_bucket{{le=\"{bound}\"}} {count}\n");
+            Page::parse(&["0.01", "0.02", "+Inf"].into_iter().zip(counts).map(sample).collect::<String>())
+        };
+        let [before, after] = [[5, 5, 6], [15, 95, 106]].map(|counts| page(counts).buckets("h", ""));
+        let added = after.since(&before);
+        assert!((added.quantile(0.5) - (10.0 + 10.0 * 40.0 / 80.0)).abs() < 1e-6, "{}", added.quantile(0.5));
+        assert_eq!(added.quantile(0.99), 20.0, "beyond the last bound it is at least that");
+        assert!(before.since(&before).quantile(0.5).is_nan());
     }
 }
