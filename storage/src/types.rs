@@ -167,6 +167,10 @@ pub struct CurrentVersion {
     pub event_time_ms: i64,
     /// First ms at which it no longer shows.
     pub expiry_ms: i64,
+    /// Its topic's number.
+    pub topic: TopicIndex,
+    /// Its offset.
+    pub offset: i64,
 }
 
 /// What a put did.

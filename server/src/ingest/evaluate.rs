@@ -2,18 +2,16 @@
 //! the edges of the frame, which are told once it is durable (`edges`). Part of `Shard`; what states mean is
 //! `crate::trigger`'s.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use forebay_storage::{HistoryRange, Kind, Outcome, Put, TopicIndex, WriteError};
-use xxhash_rust::xxh3::xxh3_128_with_seed;
 
 use super::decode::DataPoint;
 use super::shard::Shard;
-use crate::definitions::Trigger;
+use crate::definitions::{FirstSight, Trigger};
 use crate::json::Slots;
 use crate::trigger::Cost;
-use crate::trigger::machine::{Held, Step, step};
+use crate::trigger::machine::{Held, Step, decide, given};
 use crate::trigger::record::{Edge, Position, StateRecord, edge_id};
 
 /// An edge on its way to Kafka.
@@ -36,8 +34,6 @@ pub struct EdgeMessage {
 /// What the triggers made of the frame being filled, and what of it is not handed over yet.
 #[derive(Debug, Default)]
 pub struct Evaluations {
-    /// States that the frame being filled has, by trigger and entity; none: unknown since its tombstone.
-    states: HashMap<u128, Option<Known>>,
     /// Edges of the frame being filled.
     pending: Vec<EdgeMessage>,
     /// Edges of frames that are committed.
@@ -46,10 +42,12 @@ pub struct Evaluations {
     pub(super) judged: u64,
     /// Conditions that the interpreter decided since then.
     pub(super) interpreted: u64,
+    /// Room for a stored state.
+    record: Vec<u8>,
 }
 
 /// A state as it was stored.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 struct Known {
     held: Held,
     version: u32,
@@ -81,7 +79,6 @@ enum Made {
 impl Evaluations {
     /// The frame is committed: its edges may go as soon as it is durable.
     pub fn committed(&mut self) {
-        self.states.clear();
         self.ready.append(&mut self.pending);
     }
 }
@@ -120,30 +117,30 @@ impl Shard {
         point: &DataPoint<'_>,
         slots: &Slots,
     ) -> Result<Option<Made>, WriteError> {
-        let key = key(trigger, point.entity);
-        let before = match self.evaluations.states.get(&key) {
-            Some(known) => known.clone(),
-            None => self.stored_state(trigger, point.entity)?,
-        };
+        let stored = self.stored_state(trigger, point.entity)?;
         if point.kind == Kind::Tombstone {
-            return Ok(before.map(|_| Made::Unknown));
+            return Ok(stored.map(|_| Made::Unknown));
         }
         self.evaluations.judged += 1;
-        let lives = match &before {
-            Some(known) => self.lives(known, at, point)?,
-            None => false,
+        let held = match &stored {
+            Some(known) if self.lives(known, at, point)? => Some(&known.held),
+            _ => None,
         };
-        let before = before.filter(|_| lives);
         let fit = self.writer.fitted(point.view, point.payload);
         let values = |slot| match &fit {
             Some(fit) => fit.field(slot),
             None => slots.get(slot, point.payload),
         };
         let mut cost = Cost::default();
-        let held = before.as_ref().map(|known| &known.held);
-        let step = step(trigger, held, point.event_time_ms, &values, &mut cost);
+        let given = given(trigger, held, &values, &mut cost);
         self.evaluations.interpreted += cost.interpreted;
-        Ok(match (step, before) {
+        if stored.is_none() && given == trigger.otherwise && trigger.first_sight == FirstSight::Silent {
+            // What it was or is by itself is not stored.
+            return Ok(None);
+        }
+        let by_itself = if stored.is_none() { self.by_itself(trigger, at, point)? } else { None };
+        let step = decide(trigger, held.or(by_itself.as_ref()), point.event_time_ms, given);
+        Ok(match (step, stored) {
             (Some(Step { held, edge_from }), _) => {
                 Some(Made::State { held, version: trigger.version, edge_from })
             }
@@ -157,18 +154,41 @@ impl Shard {
         })
     }
 
-    fn stored_state(&self, trigger: &Trigger, entity: &[u8]) -> Result<Option<Known>, WriteError> {
-        let pinned = self.writer.readers().of(trigger.id).pin_blocking();
-        let Some(version) = pinned.latest(entity, trigger.id)? else { return Ok(None) };
-        if version.kind() == Kind::Tombstone {
-            return Ok(None);
-        }
-        let payload = version.payload()?;
-        Ok(StateRecord::parse(&payload).map(|record| Known {
+    fn stored_state(&mut self, trigger: &Trigger, entity: &[u8]) -> Result<Option<Known>, WriteError> {
+        let record = &mut self.evaluations.record;
+        record.clear();
+        let version = match self.writer.current_payload(entity, trigger.id, record) {
+            // The index takes the entity for one that has a state there: this one is without.
+            Err(WriteError::Collision { .. }) => return Ok(None),
+            found => found?,
+        };
+        let Some(version) = version.filter(|version| version.kind == Kind::Value) else { return Ok(None) };
+        Ok(StateRecord::parse(record).map(|record| Known {
             held: record.held(),
             version: record.version,
             value_expiry_ms: record.value_expiry_ms,
-            kept_until_ms: version.expiry_ms(),
+            kept_until_ms: version.expiry_ms,
+        }))
+    }
+
+    /// The state that an entity without a stored one has: the one no rule gives, if the value that was just replaced
+    /// lives and was judged. Any other would have been stored.
+    fn by_itself(
+        &self,
+        trigger: &Trigger,
+        at: At,
+        point: &DataPoint<'_>,
+    ) -> Result<Option<Held>, WriteError> {
+        let now_ms = at.now_ms.max(point.event_time_ms);
+        let replaced = self.writer.replaced(point.view)?.filter(|replaced| {
+            replaced.kind == Kind::Value
+                && now_ms < replaced.expiry_ms
+                && self.writer.was_there(trigger.id, replaced)
+        });
+        Ok(replaced.map(|replaced| Held {
+            state: trigger.otherwise.clone(),
+            since_ms: replaced.event_time_ms,
+            candidate: None,
         }))
     }
 
@@ -179,7 +199,8 @@ impl Shard {
         if now_ms < known.value_expiry_ms {
             return Ok(true);
         }
-        Ok(self.writer.replaced_expiry_ms(point.view)?.is_some_and(|expiry_ms| now_ms < expiry_ms))
+        let replaced = self.writer.replaced(point.view)?.filter(|replaced| replaced.kind == Kind::Value);
+        Ok(replaced.is_some_and(|replaced| now_ms < replaced.expiry_ms))
     }
 
     fn keep(
@@ -245,7 +266,6 @@ impl Shard {
                 self.evaluations.pending.push(message(&edge, at));
             }
         }
-        self.evaluations.states.insert(key(trigger, point.entity), known);
         Ok(())
     }
 
@@ -309,11 +329,6 @@ fn message(edge: &Edge<'_>, at: At) -> EdgeMessage {
         key: edge.entity.to_vec(),
         json: edge.to_json(),
     }
-}
-
-/// Names a trigger's state of an entity within a frame.
-fn key(trigger: &Trigger, entity: &[u8]) -> u128 {
-    xxh3_128_with_seed(entity, u64::from(trigger.id))
 }
 
 #[cfg(test)]

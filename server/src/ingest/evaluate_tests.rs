@@ -246,3 +246,55 @@ fn a_tombstone_makes_every_state_unknown() {
     assert_eq!(bed.told(&[(None, 1001, TTL)]), [""; 0]);
     assert_eq!(bed.told(&[(Some(50.0), 1002, TTL)]), ["text UNKNOWN>FINE@2"]);
 }
+
+impl Bed {
+    /// How many states of a trigger are stored, by its id.
+    fn stored(&self, trigger: u16) -> usize {
+        let readers = self.shard.as_ref().expect("open").writer.readers();
+        let pinned = readers.of(trigger).pin_blocking();
+        pinned
+            .history(b"e", trigger, &HistoryRange::default())
+            .map(|version| version.expect("readable"))
+            .count()
+    }
+}
+
+#[test]
+fn the_state_that_no_rule_gives_is_not_stored_until_another_was() {
+    for history in ["latest", "full"] {
+        let mut bed = Bed::new(history);
+        bed.told(&[(Some(50.0), 1000, TTL), (Some(51.0), 1001, TTL)]);
+        assert_eq!(bed.told(&[(Some(52.0), 1002, TTL)]), [""; 0]);
+        assert_eq!((bed.stored(100), bed.stored(101)), (0, 1), "an edge is stored");
+        assert_eq!(bed.told(&[(Some(20.0), 1003, TTL)]), ["low GREEN>RED@3"], "{history}");
+        assert_eq!(bed.told(&[(Some(50.0), 1004, TTL)]), ["low RED>GREEN@4"], "{history}");
+        assert!(bed.stored(100) > 0);
+    }
+}
+
+#[test]
+fn a_trigger_that_comes_later_sees_an_entity_for_the_first_time() {
+    for (history, reopened) in [("latest", true), ("latest", false), ("full", true), ("full", false)] {
+        let mut bed = Bed::new(history);
+        let low = bed.definitions.triggers.remove(0);
+        bed.shard = None;
+        std::fs::remove_dir_all(bed.dir.path().join("3")).expect("removed");
+        bed.open();
+        bed.told(&[(Some(50.0), 1000, TTL)]);
+        bed.definitions.triggers.insert(0, low);
+        if reopened {
+            bed.open();
+            bed.open();
+        } else {
+            let views = policies(&bed.definitions, &bed.definitions.lanes[0]);
+            bed.shard.as_mut().expect("open").adopt_views(&views).expect("adopted");
+        }
+        assert_eq!(bed.told(&[(Some(20.0), 1001, TTL)]), [""; 0], "{history}, {reopened}");
+        assert_eq!(bed.told(&[(Some(50.0), 1002, TTL)]), ["low RED>GREEN@2"]);
+        // What it judged once it knows: also after an opening.
+        let mut bed = Bed::new(history);
+        bed.told(&[(Some(50.0), 1000, TTL)]);
+        bed.open();
+        assert_eq!(bed.told(&[(Some(20.0), 1001, TTL)]), ["low GREEN>RED@1"]);
+    }
+}

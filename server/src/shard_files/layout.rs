@@ -26,7 +26,14 @@ pub struct Layout {
     begun: usize,
     /// View id to its place in `classes`.
     views: BTreeMap<u16, usize>,
+    /// By id of a view of records put beside others that came when the shard had records already: the first offset of
+    /// each topic that it was there for. None: it has just come.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    since: BTreeMap<u16, Option<Positions>>,
 }
+
+/// Offsets by topic.
+type Positions = BTreeMap<String, i64>;
 
 /// CLASSES cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -53,7 +60,7 @@ impl Layout {
     /// Of a shard that begins: the class of the lowest view id is the first.
     pub fn begin(views: &BTreeMap<u16, ViewPolicy>) -> Layout {
         let first = views.values().next().map_or_else(|| "latest-8d".into(), class_name);
-        Layout { classes: vec![first], begun: 1, views: BTreeMap::new() }
+        Layout { classes: vec![first], begun: 1, views: BTreeMap::new(), since: BTreeMap::new() }
     }
 
     /// Of a shard from before there were classes: all views are in its own directory.
@@ -86,10 +93,35 @@ impl Layout {
         for (view, policy) in views {
             if let Some(of) = policy.beside {
                 let class = self.class_of(of);
-                self.views.entry(*view).or_insert(class);
+                self.views.entry(*view).or_insert_with(|| {
+                    self.since.insert(*view, None);
+                    class
+                });
             }
         }
         self.views.len() != before
+    }
+
+    /// Notes where the topics stand for the views that have just come: the offsets after the last of each.
+    pub(super) fn note_arrivals<'t>(&mut self, next: impl Iterator<Item = (&'t str, i64)>) {
+        let positions: Positions = next
+            .filter(|(_, offset)| *offset > 0)
+            .map(|(topic, offset)| (topic.to_owned(), offset))
+            .collect();
+        self.since
+            .values_mut()
+            .filter(|since| since.is_none())
+            .for_each(|since| *since = Some(positions.clone()));
+        self.since.retain(|_, since| since.as_ref().is_some_and(|positions| !positions.is_empty()));
+    }
+
+    /// The first offset of a topic that a view of records put beside others was there for.
+    pub fn since(&self, view: u16, topic: &str) -> i64 {
+        match self.since.get(&view) {
+            Some(Some(positions)) => positions.get(topic).copied().unwrap_or(0),
+            Some(None) => i64::MAX,
+            None => 0,
+        }
     }
 
     /// Names of the classes; the first is the shard's own directory.
@@ -232,6 +264,22 @@ mod tests {
         layout.take_in(&all);
         assert_eq!(layout.classes(), ["latest-8d", "full-2d"]);
         assert_eq!([1, 5, 2, 9].map(|view| layout.class_of(view)), [0, 1, 1, 0]);
+    }
+
+    #[test]
+    fn what_came_to_records_that_were_there_knows_since_when() {
+        let beside = |view| ViewPolicy { beside: Some(view), ..ViewPolicy::latest("s", HOUR) };
+        let first = views(&[(1, ViewPolicy::latest("a", HOUR)), (2, beside(1))]);
+        let mut layout = Layout::begin(&first);
+        layout.take_in(&first);
+        assert_eq!(layout.since(2, "points"), i64::MAX, "nothing is noted yet");
+        layout.note_arrivals([("points", 0), ("more", 0)].into_iter());
+        assert_eq!(layout.since(2, "points"), 0, "it was there from the beginning");
+        assert!(layout.place(&views(&[(3, beside(1))])));
+        layout.note_arrivals([("points", 7), ("more", 0)].into_iter());
+        layout.note_arrivals([("points", 9), ("more", 9)].into_iter());
+        let since = |view| ["points", "more"].map(|topic| layout.since(view, topic));
+        assert_eq!([since(2), since(3)], [[0, 0], [7, 0]]);
     }
 
     #[test]

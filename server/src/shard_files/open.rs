@@ -100,11 +100,12 @@ pub fn open(files: &Directories<'_>) -> Result<Writers, FilesError> {
     }
     bring_up(&mut opened, begun, files)?;
     layout.note_begun();
-    layout.store(&files.dir)?;
     let topics: Vec<&str> = files.identity.topics.iter().map(|topic| topic.name.as_str()).collect();
     let (writers, readers) = opened.into_iter().unzip();
     let readers = Readers::new(readers, &topics, layout.clone());
-    Ok(Writers::new(files.dir.clone(), writers, &topics, layout, readers))
+    let mut writers = Writers::new(files.dir.clone(), writers, &topics, layout, readers);
+    writers.note_layout()?;
+    Ok(writers)
 }
 
 /// The directories of the engine that a shard's directory has, itself first; of anything else, itself.

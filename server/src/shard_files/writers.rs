@@ -19,6 +19,8 @@ pub struct Writers {
     classes: Vec<Class>,
     layout: Layout,
     readers: Readers,
+    /// The lane's topics.
+    topics: Vec<String>,
     /// By number of the lane's topics.
     positions: Vec<Position>,
 }
@@ -56,7 +58,8 @@ impl Writers {
         };
         let classes: Vec<Class> = writers.into_iter().map(class).collect();
         let positions = (0..topics.len()).map(|topic| lowest(&classes, topic)).collect();
-        Writers { shard, classes, layout, readers, positions }
+        let topics = topics.iter().map(|topic| (*topic).to_owned()).collect();
+        Writers { shard, classes, layout, readers, topics, positions }
     }
 
     /// Its readers.
@@ -120,12 +123,20 @@ impl Writers {
         self.classes[self.layout.class_of(view)].writer.fitted(view, payload)
     }
 
-    /// As [`ShardWriter::replaced_expiry_ms`], of the last put, which was of this view.
+    /// As [`ShardWriter::replaced`], of the last put, which was of this view.
     ///
     /// # Errors
-    /// As of [`ShardWriter::replaced_expiry_ms`].
-    pub fn replaced_expiry_ms(&self, view: u16) -> Result<Option<i64>, WriteError> {
-        self.classes[self.layout.class_of(view)].writer.replaced_expiry_ms()
+    /// As of [`ShardWriter::replaced`].
+    pub fn replaced(&self, view: u16) -> Result<Option<CurrentVersion>, WriteError> {
+        self.classes[self.layout.class_of(view)].writer.replaced()
+    }
+
+    /// Whether a view of records put beside others was there when this version of one of those came.
+    pub fn was_there(&self, view: u16, version: &CurrentVersion) -> bool {
+        let class = &self.classes[self.layout.class_of(view)];
+        let topic = class.topics.iter().position(|topic| *topic == version.topic);
+        // A topic that is not the lane's any more was its before the view came.
+        topic.is_some_and(|topic| version.offset >= self.layout.since(view, &self.topics[topic]))
     }
 
     /// The segments that the next frames go to, by class.
@@ -146,6 +157,19 @@ impl Writers {
     /// As of [`ShardWriter::current`].
     pub fn current(&self, entity: &[u8], view: u16) -> Result<Option<CurrentVersion>, WriteError> {
         self.classes[self.layout.class_of(view)].writer.current(entity, view)
+    }
+
+    /// As [`ShardWriter::current_payload`].
+    ///
+    /// # Errors
+    /// As of [`ShardWriter::current_payload`].
+    pub fn current_payload(
+        &self,
+        entity: &[u8],
+        view: u16,
+        payload: &mut Vec<u8>,
+    ) -> Result<Option<CurrentVersion>, WriteError> {
+        self.classes[self.layout.class_of(view)].writer.current_payload(entity, view, payload)
     }
 
     /// Advances past an offset that holds no data point for this shard.
@@ -182,15 +206,25 @@ impl Writers {
     /// # Errors
     /// As of [`ShardWriter::adopt_views`].
     pub fn adopt_views(&mut self, views: &BTreeMap<u16, ViewPolicy>) -> Result<(), OpenError> {
-        let mut layout = self.layout.clone();
-        if layout.place(views) {
-            layout.store(&self.shard).map_err(as_open_error)?;
-            self.layout = layout.clone();
-            self.readers.set_layout(layout);
+        let before = self.layout.clone();
+        if self.layout.place(views)
+            && let Err(error) = self.note_layout()
+        {
+            self.layout = before;
+            return Err(as_open_error(error));
         }
         for (number, class) in self.classes.iter_mut().enumerate() {
             class.writer.adopt_views(&self.layout.of_class(number, views))?;
         }
+        Ok(())
+    }
+
+    /// Stores which class each view is in and which have come now, and shows it to the readers.
+    pub(super) fn note_layout(&mut self) -> Result<(), LayoutError> {
+        let next = self.positions.iter().map(|position| position.last.map_or(0, |last| last + 1));
+        self.layout.note_arrivals(self.topics.iter().map(String::as_str).zip(next));
+        self.layout.store(&self.shard)?;
+        self.readers.set_layout(self.layout.clone());
         Ok(())
     }
 

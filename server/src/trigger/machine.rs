@@ -45,20 +45,19 @@ pub fn step<'p>(
     values: &impl Values<'p>,
     cost: &mut Cost,
 ) -> Option<Step> {
-    let before = before.filter(|held| trigger.states().any(|state| state == held.state));
-    let given = given(trigger, before.map(|held| held.state.as_str()), values, cost);
+    let given = given(trigger, before, values, cost);
     decide(trigger, before, event_time_ms, given)
 }
 
 /// The state the rules give, with the hysteresis of the state that is held.
-fn given<'t, 'p: 't>(
+pub fn given<'t, 'p: 't>(
     trigger: &'p Trigger,
-    held: Option<&str>,
+    before: Option<&Held>,
     values: &impl Values<'p>,
     cost: &mut Cost,
 ) -> &'t str {
     let view = &*trigger.view;
-    let own = held.and_then(|held| trigger.rules.iter().find(|rule| rule.state == held));
+    let own = before.and_then(|held| trigger.rules.iter().find(|rule| rule.state == held.state));
     if let Some((own, until)) = own.and_then(|own| Some((own, own.until.as_ref()?)))
         && !until.holds(view, values, cost)
     {
@@ -68,7 +67,9 @@ fn given<'t, 'p: 't>(
     first.map_or(&trigger.otherwise, |rule| &rule.state)
 }
 
-fn decide(trigger: &Trigger, before: Option<&Held>, event_time_ms: i64, given: &str) -> Option<Step> {
+/// What a value does to an entity for which the rules give a state; as `step`.
+pub fn decide(trigger: &Trigger, before: Option<&Held>, event_time_ms: i64, given: &str) -> Option<Step> {
+    let before = before.filter(|held| trigger.states().any(|state| state == held.state));
     let taken = |edge_from: Option<String>| {
         let held = Held { state: given.to_owned(), since_ms: event_time_ms, candidate: None };
         Some(Step { held, edge_from })

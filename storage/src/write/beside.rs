@@ -26,20 +26,21 @@ impl ShardWriter {
         self.coder.fitted(view, payload)
     }
 
-    /// Expiry, ms, of the value that the record added last took the place of; nothing if there was none, or a tombstone.
-    /// Waits for the disk if that is not in memory.
+    /// The version that the record added last took the place of; nothing if there was none, or if it has expired and its
+    /// segment is gone. Waits for the disk if that is not in memory.
     ///
     /// # Errors
     /// If it cannot be read.
-    pub fn replaced_expiry_ms(&self) -> Result<Option<i64>, WriteError> {
+    pub fn replaced(&self) -> Result<Option<CurrentVersion>, WriteError> {
         let Some(last) = self.batch.last() else { return Ok(None) };
         let guard = &crossbeam_epoch::pin();
         let before = match Location(last.prev) {
             Location::NONE => None,
             at => self.header(at, guard)?,
         };
-        Ok(before.filter(|before| before.kind() == Kind::Value).map(|before| before.expiry_ms))
+        Ok(before.map(|before| CurrentVersion::of(&before)))
     }
+
     /// Number of the segment that the next frame goes to, or one before it.
     pub fn newest_segment(&self) -> u32 {
         self.active.as_ref().map_or(0, |active| active.segment.number)

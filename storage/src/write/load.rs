@@ -3,9 +3,14 @@
 use super::*;
 
 impl CurrentVersion {
-    fn of(header: &RecordHeader) -> CurrentVersion {
-        let (event_time_ms, expiry_ms) = (header.event_time_ms, header.expiry_ms);
-        CurrentVersion { kind: header.kind(), event_time_ms, expiry_ms }
+    pub(super) fn of(header: &RecordHeader) -> CurrentVersion {
+        CurrentVersion {
+            kind: header.kind(),
+            event_time_ms: header.event_time_ms,
+            expiry_ms: header.expiry_ms,
+            topic: TopicIndex(header.topic),
+            offset: header.offset,
+        }
     }
 }
 
@@ -18,14 +23,38 @@ impl ShardWriter {
     /// stops the shard.
     pub fn current(&self, entity: &[u8], view: u16) -> Result<Option<CurrentVersion>, WriteError> {
         self.shard.check()?;
-        self.find_current(entity, view).inspect_err(|error| self.stop_if_damaged(error))
+        self.find_current(entity, view, None).inspect_err(|error| self.stop_if_damaged(error))
     }
 
-    fn find_current(&self, entity: &[u8], view: u16) -> Result<Option<CurrentVersion>, WriteError> {
+    /// As `current`, and appends that version's payload to `payload`.
+    ///
+    /// # Errors
+    /// As of `current`.
+    pub fn current_payload(
+        &self,
+        entity: &[u8],
+        view: u16,
+        payload: &mut Vec<u8>,
+    ) -> Result<Option<CurrentVersion>, WriteError> {
+        self.shard.check()?;
+        let found = self.find_current(entity, view, Some(payload));
+        found.inspect_err(|error| self.stop_if_damaged(error))
+    }
+
+    fn find_current(
+        &self,
+        entity: &[u8],
+        view: u16,
+        payload: Option<&mut Vec<u8>>,
+    ) -> Result<Option<CurrentVersion>, WriteError> {
         let entity_hash = self.shard.entity_hash(entity);
         let key = Key::new(entity_hash);
         if let Some(known) = self.batch.find(key, entity, view) {
-            return Ok(self.batch.keys[known].head.map(|head| CurrentVersion::of(&head.header)));
+            let Some(head) = &self.batch.keys[known].head else { return Ok(None) };
+            if let Some(payload) = payload {
+                self.append_payload(head, payload)?;
+            }
+            return Ok(Some(CurrentVersion::of(&head.header)));
         }
         let guard = &crossbeam_epoch::pin();
         let slot = self.shard.index.slot(key, view, guard);
@@ -34,7 +63,27 @@ impl ShardWriter {
         if newest.entity != entity {
             return Err(WriteError::Collision { entity: entity.into(), stored: newest.entity.into() });
         }
-        Ok(Chain::from(reach, newest)?.map(|chain| CurrentVersion::of(&chain.current.header)))
+        let Some(chain) = Chain::from(reach, newest)? else { return Ok(None) };
+        if let Some(payload) = payload {
+            self.shard.codecs.append(&chain.current, payload)?;
+        }
+        Ok(Some(CurrentVersion::of(&chain.current.header)))
+    }
+
+    /// Appends the payload of a current version that the batch knows.
+    fn append_payload(&self, head: &Head, payload: &mut Vec<u8>) -> Result<(), WriteError> {
+        if head.at.is_pending() {
+            let stored = Stored::of(&head.header, self.batch.payload(head.at, &head.header));
+            payload.extend_from_slice(
+                &stored.and_then(|stored| self.shard.codecs.decoded(stored)).unwrap_or_default(),
+            );
+            return Ok(());
+        }
+        let guard = &crossbeam_epoch::pin();
+        match self.reach(guard).record(head.at)? {
+            Some(record) => Ok(self.shard.codecs.append(&record, payload)?),
+            None => Ok(()),
+        }
     }
 
     /// What the index and the log have of a key. A data point of a `Latest` view that is surely newer than what is there

@@ -1,6 +1,6 @@
 //! Records put beside another: at its position, in its frame, with it after a crash or not at all.
 
-use forebay_storage::{HistoryRange, Outcome, TopicIndex, WriteError};
+use forebay_storage::{HistoryRange, Kind, Outcome, TopicIndex, WriteError};
 
 use crate::store::{Point, applied, history, latest, open_at, point, temporary};
 
@@ -68,21 +68,54 @@ fn a_record_lies_beside_nothing_but_the_last_put_of_this_frame() {
 }
 
 #[test]
-fn a_put_says_how_long_the_value_it_replaced_would_have_lived() {
+fn a_put_says_what_it_replaced() {
     let dir = temporary();
     let (mut writer, _) = open_at(dir.path());
     // A view whose versions are all kept, and one whose older versions are not looked at.
     for (view, offset) in [(1, 0), (31, 10)] {
         let put = |writer: &mut forebay_storage::ShardWriter, point: &Point| {
             writer.put(&Point { view, ..point.clone() }.put()).expect("a put");
-            writer.replaced_expiry_ms().expect("readable")
+            let replaced = writer.replaced().expect("readable");
+            replaced.map(|replaced| (replaced.kind, replaced.expiry_ms, replaced.offset - offset))
         };
         assert_eq!(put(&mut writer, &point(b"e", 1000, offset)), None);
-        assert_eq!(put(&mut writer, &point(b"e", 2000, offset + 1)), Some(1_001_000));
+        let value = |expiry_ms, nth| Some((Kind::Value, expiry_ms, nth));
+        assert_eq!(put(&mut writer, &point(b"e", 2000, offset + 1)), value(1_001_000, 0));
         writer.commit().expect("a commit");
-        assert_eq!(put(&mut writer, &point(b"e", 9000, offset + 2)), Some(1_002_000));
-        assert_eq!(put(&mut writer, &point(b"e", 9500, offset + 3).tombstone()), Some(1_009_000));
-        assert_eq!(put(&mut writer, &point(b"e", 9900, offset + 4)), None, "a tombstone is no value");
+        assert_eq!(put(&mut writer, &point(b"e", 9000, offset + 2)), value(1_002_000, 1));
+        assert_eq!(put(&mut writer, &point(b"e", 9500, offset + 3).tombstone()), value(1_009_000, 2));
+        let tombstone = put(&mut writer, &point(b"e", 9900, offset + 4));
+        assert_eq!(tombstone.map(|(kind, _, nth)| (kind, nth)), Some((Kind::Tombstone, 3)));
         writer.commit().expect("a commit");
     }
+}
+
+#[test]
+fn the_writer_reads_what_it_put_before_and_after_the_commit() {
+    let dir = temporary();
+    let (mut writer, _) = open_at(dir.path());
+    let read = |writer: &forebay_storage::ShardWriter| {
+        let mut payload = b"> ".to_vec();
+        let current = writer.current_payload(b"e", 700, &mut payload).expect("readable");
+        (current.map(|current| (current.kind, current.offset)), String::from_utf8(payload).expect("text"))
+    };
+    assert_eq!(read(&writer), (None, "> ".into()));
+    for (nth, commit) in [(0, false), (1, true), (2, false)] {
+        let value = point(b"e", 1000 * (nth + 1), nth);
+        writer.put(&value.put()).expect("a put");
+        let state = format!("{{\"state\":{nth}}}");
+        writer.put_beside(&beside(&value, 700, &state).put()).expect("beside it");
+        assert_eq!(read(&writer), (Some((Kind::Value, nth)), format!("> {state}")));
+        if commit {
+            writer.commit().expect("a commit");
+            assert_eq!(read(&writer), (Some((Kind::Value, nth)), format!("> {state}")));
+        }
+    }
+    // What a put of another key leaves in the batch does not come between.
+    writer.commit().expect("a commit");
+    let other = point(b"f", 9000, 3);
+    writer.put(&other.put()).expect("a put");
+    assert_eq!(read(&writer).0, Some((Kind::Value, 2)));
+    writer.put_beside(&beside(&other, 700, "").tombstone().put()).expect("beside it");
+    assert_eq!(read(&writer).0, Some((Kind::Value, 2)), "another entity's");
 }
