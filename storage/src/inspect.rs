@@ -8,7 +8,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::codec::Coding;
-use crate::coding::{self, Codecs, Owner, Stored};
+use crate::coding::{self, Codecs, Library, Owner, Stored};
 use crate::error::{InspectError, OpenError};
 use crate::index_file;
 use crate::log::footer::Footer;
@@ -131,7 +131,7 @@ fn show_segment(path: &Path, to: &mut Output<'_>) -> Result<(), InspectError> {
     if let Some(dir) = path.parent() {
         let owner = Owner { shard: header.shard, stream: header.stream };
         // Payloads whose generation cannot be loaded are shown as they are stored.
-        to.codecs = Codecs::load(dir, owner).ok().map(|loaded| loaded.codecs);
+        to.codecs = Codecs::load(dir, owner, &Library::default()).ok().map(|loaded| loaded.codecs);
     }
     to.show(
         path,

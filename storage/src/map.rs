@@ -376,7 +376,7 @@ impl<T> fmt::Debug for EpochTable<T> {
     }
 }
 
-const CACHE_LINE: usize = 64;
+pub(crate) const CACHE_LINE: usize = 64;
 
 /// Asks for the cache line at an address, which may be any: a prefetch of one that is not there does nothing.
 #[inline]

@@ -47,7 +47,7 @@ pub fn open(
         manifest.store(dir).map_err(OpenError::io(&dir.join(manifest::NAME)))?;
     }
     coding::clear(dir);
-    let loaded = Codecs::load(dir, Owner { shard: manifest.shard.into_bytes(), stream: 0 })?;
+    let loaded = Codecs::load(dir, Owner { shard: manifest.shard.into_bytes(), stream: 0 }, sync.library())?;
     let coder = Coder::new(&loaded, manifest.last_codec, options.codec_samples);
     let recover::Repaired { index, segments, active, last, report } = recovered;
     let end =

@@ -1,6 +1,7 @@
 //! Group sync: one thread makes the commits of many shards last, by bytes or by time, without holding their writers.
 //! A sync that fails stops its shard for good and is never tried again: the kernel reports a lost page only once.
-//! Beside it a group has a thread that keeps the shards' files, and one for long jobs, which must hold up neither.
+//! Beside it a group has a thread that keeps the shards' files, and one for long jobs, which must hold up neither; and
+//! what its shards have learned of their payloads, so that each need not learn it again.
 
 use std::fmt;
 use std::io;
@@ -10,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
+use crate::coding::Library;
 use crate::disk::Operation;
 use crate::error::WriteError;
 use crate::log::frame::Position;
@@ -31,6 +33,7 @@ struct Owner {
     group: Arc<Group>,
     keeper: Worker,
     background: Worker,
+    library: Arc<Library>,
 }
 
 struct Group {
@@ -73,7 +76,8 @@ impl SyncGroup {
         let background = Worker::spawn(format!("{name}-slow"))?;
         let for_thread = group.clone();
         std::thread::Builder::new().name(name.to_owned()).spawn(move || for_thread.run())?;
-        Ok(SyncGroup { owner: Arc::new(Owner { group, keeper, background }) })
+        let library = Arc::default();
+        Ok(SyncGroup { owner: Arc::new(Owner { group, keeper, background, library }) })
     }
 
     /// Changes the longest time a commit stays unsynced, ms, from the next commit on.
@@ -100,6 +104,11 @@ impl SyncGroup {
     /// [`Errand`]: crate::worker::Errand
     pub(crate) fn background(&self, job: impl FnOnce() + Send + 'static) {
         self.owner.background.run(job);
+    }
+
+    /// What its shards have learned.
+    pub(crate) fn library(&self) -> &Arc<Library> {
+        &self.owner.library
     }
 
     pub(crate) fn register(&self, shard: &Arc<Shard>) {

@@ -47,7 +47,14 @@ impl Generation {
     /// Binds `paths` (names of members, from the root) to this generation. With `avro`, intermediate steps look through
     /// Avro-JSON wrappers.
     pub fn bind(&self, paths: &[Vec<String>], avro: bool) -> Binding {
-        let mut binder = Binder { plan: Plan { paths, avro }, marks: Vec::new(), blocks: Vec::new() };
+        self.bind_wanted(paths, avro, |_| true)
+    }
+
+    /// As `bind`, for paths of which only some are wanted: the others are never found. They are given all the same, for
+    /// a name that a path asks for is no wrapper.
+    pub fn bind_wanted(&self, paths: &[Vec<String>], avro: bool, wanted: impl Fn(usize) -> bool) -> Binding {
+        let wanted = (0..paths.len()).map(wanted).collect();
+        let mut binder = Binder { plan: Plan { paths, avro, wanted }, marks: Vec::new(), blocks: Vec::new() };
         let draft = self.graph().draft();
         let entries = structures(&draft).expect("verified when it was made");
         for (block, entry) in draft.iter().zip(entries) {
@@ -85,6 +92,8 @@ fn reachable(graph: &Graph, blocks: &[(u32, u32)], marks: &[Mark], path: u32) ->
 struct Plan<'a> {
     paths: &'a [Vec<String>],
     avro: bool,
+    /// By path.
+    wanted: Vec<bool>,
 }
 
 struct Binder<'a> {
@@ -176,7 +185,7 @@ fn mark(
     let mut add = |path: u32, what: What, offset: usize| {
         marks.push(Mark { path, what, slots: place.0, branch: place.1, offset: offset as u32 });
     };
-    for (path, steps) in plan.within(&prefix) {
+    for (path, steps) in plan.within(&prefix).filter(|(path, _)| plan.wanted[*path as usize]) {
         let (own, below) = (steps.len() == depth, steps.len() > depth);
         match (&found, event) {
             (Place::Named(1..), Event::Start(at)) if own => {

@@ -38,6 +38,11 @@ impl Drift {
         self.unfit as f64 / self.payloads.max(1) as f64
     }
 
+    /// Share of the bytes that they are stored in.
+    pub fn stored_share(&self) -> f64 {
+        self.stored_bytes as f64 / self.raw_bytes.max(1) as f64
+    }
+
     /// Share of scalars that did not fit their slots, 0 to 1.
     pub fn escape_share(&self) -> f64 {
         self.escapes as f64 / self.scalars.max(1) as f64

@@ -1,6 +1,8 @@
 //! A generation: what was learned of a view at one time, numbered and immutable, and its file. Made by training, loaded
 //! by the engine before the first record that needs it. The byte map is in the documentation of `codec`.
 
+use std::sync::{Arc, Weak};
+
 use super::bits::{put_varint, take_varint};
 use super::commons::{self, Commons};
 use super::graph::{Draft, DraftBlock, END, Graph};
@@ -9,21 +11,31 @@ use super::slot::{Kind, Slot};
 use super::symbols::Symbols;
 use super::template::Template;
 use super::zstd::Dictionary;
-use xxhash_rust::xxh3::xxh3_64;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
 const MAGIC: [u8; 8] = *b"FBCODEC\0";
 const VERSION: u32 = 1;
 const HEADER_BYTES: usize = 16;
 const CHECKSUM_BYTES: usize = 8;
 
-/// The shape and the zstd dictionary of a view, learned at one time. Immutable; shared freely between threads.
-#[derive(Debug)]
+/// The shape and the zstd dictionary of a view, learned at one time. Immutable; shared freely between threads, and
+/// between generations of several numbers. Clones are cheap.
+#[derive(Debug, Clone)]
 pub struct Generation {
     number: u32,
+    learned: Arc<Learned>,
+}
+
+#[derive(Debug)]
+struct Learned {
     graph: Graph,
     symbols: Symbols,
     dictionary: Dictionary,
 }
+
+/// What generations of several numbers may have in common, as long as one of them is there.
+#[derive(Debug)]
+pub(crate) struct Content(Weak<Learned>);
 
 /// Why bytes are no generation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -45,7 +57,8 @@ pub enum GenerationError {
 impl Generation {
     pub(super) fn new(number: u32, draft: Draft) -> Result<Generation, GenerationError> {
         let graph = Graph::new(draft).map_err(GenerationError::Invalid)?;
-        Ok(Generation { number, graph, symbols: Symbols::default(), dictionary: Dictionary::empty() })
+        let learned = Learned { graph, symbols: Symbols::default(), dictionary: Dictionary::empty() };
+        Ok(Generation { number, learned: Arc::new(learned) })
     }
 
     /// One that codes everything by zstd.
@@ -54,9 +67,38 @@ impl Generation {
         Generation::new(number, nothing).expect("a graph of nothing is valid")
     }
 
-    /// With what codes texts.
-    pub(super) fn with_texts(self, symbols: Symbols, dictionary: Dictionary) -> Generation {
-        Generation { symbols, dictionary, ..self }
+    /// With what codes texts, for one that is not shared yet.
+    pub(super) fn with_texts(mut self, symbols: Symbols, dictionary: Dictionary) -> Generation {
+        if let Some(learned) = Arc::get_mut(&mut self.learned) {
+            (learned.symbols, learned.dictionary) = (symbols, dictionary);
+        }
+        self
+    }
+
+    /// The same under another number.
+    pub(crate) fn renumbered(&self, number: u32) -> Generation {
+        Generation { number, learned: self.learned.clone() }
+    }
+
+    /// Whether both have one content in memory.
+    pub(crate) fn is_copy_of(&self, other: &Generation) -> bool {
+        Arc::ptr_eq(&self.learned, &other.learned)
+    }
+
+    /// Its content, for others that have the same.
+    pub(crate) fn content(&self) -> Content {
+        Content(Arc::downgrade(&self.learned))
+    }
+
+    /// The same generation on a content that is equal to its own; nothing if nobody has that any more.
+    pub(crate) fn with_content(&self, content: &Content) -> Option<Generation> {
+        Some(Generation { number: self.number, learned: content.0.upgrade()? })
+    }
+
+    /// Names its content, whatever its number.
+    pub(crate) fn content_hash(&self) -> u128 {
+        let bytes = self.to_bytes();
+        xxh3_128(&bytes[HEADER_BYTES..bytes.len() - CHECKSUM_BYTES])
     }
 
     /// Its number, given by the caller of training.
@@ -66,24 +108,24 @@ impl Generation {
 
     /// Scalars the shape has places for; 0 if nothing was learned and every payload goes to zstd.
     pub fn slots(&self) -> usize {
-        self.graph.steps.len()
+        self.learned.graph.steps.len()
     }
 
     /// Size of the zstd dictionary in bytes; 0 if there is none.
     pub fn dictionary_bytes(&self) -> usize {
-        self.dictionary.bytes().len()
+        self.learned.dictionary.bytes().len()
     }
 
     pub(super) fn graph(&self) -> &Graph {
-        &self.graph
+        &self.learned.graph
     }
 
     pub(super) fn symbols(&self) -> &Symbols {
-        &self.symbols
+        &self.learned.symbols
     }
 
     pub(super) fn dictionary(&self) -> &Dictionary {
-        &self.dictionary
+        &self.learned.dictionary
     }
 
     /// The file's bytes.
@@ -91,15 +133,15 @@ impl Generation {
         let mut out = MAGIC.to_vec();
         out.extend_from_slice(&VERSION.to_le_bytes());
         out.extend_from_slice(&self.number.to_le_bytes());
-        let draft = self.graph.draft();
+        let draft = self.graph().draft();
         put_varint(&mut out, draft.len() as u64);
         for block in &draft {
             put_block(&mut out, block);
         }
-        let symbols = self.symbols.texts();
+        let symbols = self.symbols().texts();
         put_varint(&mut out, symbols.len() as u64);
         symbols.iter().for_each(|text| put_text(&mut out, text));
-        put_text(&mut out, self.dictionary.bytes());
+        put_text(&mut out, self.dictionary().bytes());
         let checksum = xxh3_64(&out);
         out.extend_from_slice(&checksum.to_le_bytes());
         out
@@ -122,6 +164,13 @@ impl Generation {
         let (draft, symbols, dictionary) =
             take_body(&mut body).ok_or(GenerationError::Invalid("malformed"))?;
         Ok(Generation::new(word(12), draft)?.with_texts(symbols, dictionary))
+    }
+}
+
+impl Content {
+    /// Whether some generation has it.
+    pub(crate) fn is_used(&self) -> bool {
+        self.0.strong_count() > 0
     }
 }
 

@@ -100,6 +100,7 @@ pub use decode::decode;
 pub use drift::Drift;
 pub use encode::{Encoder, encode};
 pub use field::field;
+pub(crate) use generation::Content;
 pub use generation::{Generation, GenerationError};
 pub use train::{Limits, Trainer};
 

@@ -6,7 +6,7 @@ use super::network::Network;
 use super::symbols::Symbols;
 use super::tail::TailReader;
 use super::zstd::Dictionary;
-use super::{Coding, Encoder, encode};
+use super::{Coding, Drift, Encoder, encode};
 
 /// What training may use.
 #[derive(Debug, Clone, Copy)]
@@ -99,6 +99,17 @@ impl Trainer {
         let shape = shape.unwrap_or_else(|_| Generation::without_shape(number));
         let (symbols, dictionary) = self.texts(&shape);
         shape.with_texts(symbols, dictionary)
+    }
+
+    /// How the samples kept fit a generation.
+    pub fn fit(&self, generation: &Generation) -> Drift {
+        let (mut fit, mut encoder, mut stored) = (Drift::default(), Encoder::new(), Vec::new());
+        for sample in &self.samples {
+            stored.clear();
+            let encoded = encode(generation, sample, &mut encoder, &mut stored);
+            fit.count(encoded, &encoder, sample.len(), stored.len());
+        }
+        fit
     }
 
     /// Symbols from the strings that fit no slot. The dictionary from payloads that fit no shape, tails of those that do,

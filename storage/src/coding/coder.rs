@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::learning::Learning;
 use super::training::{Finished, Job, Trainings};
-use super::{Codecs, Known, Loaded, Stored};
+use super::{Codecs, Known, Library, Loaded, Stored};
 use crate::codec::{self, Binding, Coding, Encoded, Encoder, Ranges, Trainer};
 use crate::shard::Shard;
 
@@ -41,10 +41,19 @@ struct ViewCoder {
     learning: Learning,
     /// Number of the generation in use, 0 for none.
     codec: u32,
-    /// What `bind` was given: paths, and whether wrappers are looked through.
-    paths: Option<(Vec<Vec<String>>, bool)>,
+    /// What `bind` was given.
+    asked: Option<Asked>,
     /// The same bound to the generation in use.
     binding: Option<Binding>,
+}
+
+#[derive(Debug)]
+struct Asked {
+    paths: Vec<Vec<String>>,
+    /// Wrappers are looked through.
+    avro: bool,
+    /// The paths to be found, by their numbers.
+    wanted: Vec<usize>,
 }
 
 /// What encoding found out about a payload.
@@ -91,14 +100,21 @@ impl Coder {
             let known = newest.get(&view);
             let learning = Learning::new(samples, known.map(|(_, samples)| *samples));
             let codec = known.map_or(0, |(number, _)| *number);
-            Box::new(ViewCoder { learning, codec, paths: None, binding: None })
+            Box::new(ViewCoder { learning, codec, asked: None, binding: None })
         })
     }
 
     /// Remembers which paths of a view are asked for.
-    pub fn bind(&mut self, codecs: &Codecs, view: u16, paths: &[Vec<String>], avro: bool) {
+    pub fn bind(
+        &mut self,
+        codecs: &Codecs,
+        view: u16,
+        paths: &[Vec<String>],
+        avro: bool,
+        wanted: impl Iterator<Item = usize>,
+    ) {
         let coder = self.view(view);
-        coder.paths = Some((paths.to_vec(), avro));
+        coder.asked = Some(Asked { paths: paths.to_vec(), avro, wanted: wanted.collect() });
         coder.bind(codecs);
     }
 
@@ -156,9 +172,18 @@ impl Coder {
     }
 
     /// Begins a training: gives what is to be run elsewhere.
-    pub fn train(&mut self, shard: &Arc<Shard>, view: u16, trainer: Trainer) -> impl FnOnce() + Send + use<> {
+    pub fn train(
+        &mut self,
+        shard: &Arc<Shard>,
+        library: &Arc<Library>,
+        view: u16,
+        trainer: Trainer,
+    ) -> impl FnOnce() + Send + use<> {
         self.number += 1;
-        self.trainings.begin(Job { shard: shard.clone(), view, number: self.number, trainer })
+        let codec = self.views.get(&view).map_or(0, |view| view.codec);
+        let now = shard.codecs.get(codec).map(|known| known.generation.clone());
+        let (shard, library) = (shard.clone(), library.clone());
+        self.trainings.begin(Job { shard, view, number: self.number, trainer, now, library })
     }
 
     /// A generation that has been learned and is not used yet; nothing most of the time.
@@ -166,7 +191,7 @@ impl Coder {
         while let Some(Finished { view, known }) = self.trainings.take() {
             match known {
                 Some(known) => return Some((view, known)),
-                None => self.view(view).learning.trained(false),
+                None => self.view(view).learning.trained(None),
             }
         }
         None
@@ -174,11 +199,11 @@ impl Coder {
 
     /// Uses a generation from now on.
     pub fn adopt(&mut self, codecs: &Codecs, view: u16, known: Known) {
-        let number = known.generation.number();
+        let (number, samples) = (known.generation.number(), known.samples);
         codecs.add(known);
         let coder = self.view(view);
         coder.codec = number;
-        coder.learning.trained(true);
+        coder.learning.trained(Some(samples));
         coder.bind(codecs);
     }
 
@@ -190,8 +215,10 @@ impl Coder {
 
 impl ViewCoder {
     fn bind(&mut self, codecs: &Codecs) {
-        let known = codecs.get(self.codec).zip(self.paths.as_ref());
-        self.binding = known.map(|(known, (paths, avro))| known.generation.bind(paths, *avro));
+        let known = codecs.get(self.codec).zip(self.asked.as_ref());
+        self.binding = known.map(|(known, Asked { paths, avro, wanted })| {
+            known.generation.bind_wanted(paths, *avro, |path| wanted.contains(&path))
+        });
     }
 
     fn codec_in_use(&self) -> Option<u32> {

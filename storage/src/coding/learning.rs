@@ -131,15 +131,17 @@ impl Learning {
         self.worse = if now.is_worse_than(&fresh) { self.worse + 1 } else { 0 };
     }
 
-    /// A training has ended, with a generation that is used from now on or without.
-    pub fn trained(&mut self, done: bool) {
-        if done {
-            self.trainings += 1;
+    /// A training has ended, with a generation learned from so many samples that is used from now on, or without.
+    pub fn trained(&mut self, samples: Option<u32>) {
+        if let Some(samples) = samples {
+            // One that another shard learned from many is no first one.
+            self.trainings = (self.trainings + 1).max(if samples > self.first { 2 } else { 1 });
             (self.since, self.worse, self.fresh, self.pays) = (0, 0, None, true);
             self.window = Drift::default();
         }
         // The first knew few payloads, and what could not be written may be now.
-        self.phase = if self.trainings < 2 || !done { later(self.first) } else { Phase::Measuring };
+        self.phase =
+            if self.trainings < 2 || samples.is_none() { later(self.first) } else { Phase::Measuring };
     }
 }
 
@@ -155,11 +157,7 @@ fn later(first: u32) -> Phase {
 
 impl Fit {
     fn of(window: &Drift) -> Fit {
-        Fit {
-            unfit: window.unfit_share(),
-            escapes: window.escape_share(),
-            ratio: window.stored_bytes as f64 / window.raw_bytes.max(1) as f64,
-        }
+        Fit { unfit: window.unfit_share(), escapes: window.escape_share(), ratio: window.stored_share() }
     }
 
     fn is_worse_than(&self, fresh: &Fit) -> bool {
@@ -189,10 +187,14 @@ mod tests {
         let mut learning = Learning::new(4, None);
         assert_eq!(put(&mut learning, 20, true, 100), Some(4));
         assert_eq!(put(&mut learning, 20, true, 100), None);
-        learning.trained(true);
+        learning.trained(Some(4));
         assert_eq!(put(&mut learning, 20, true, 1000), Some(4 * 4 * 8));
-        learning.trained(true);
+        learning.trained(Some(16));
         assert_eq!(put(&mut learning, 20, true, 100_000), None);
+        let mut learning = Learning::new(4, None);
+        assert!(put(&mut learning, 20, true, 4).is_some());
+        learning.trained(Some(16));
+        assert_eq!(put(&mut learning, 20, true, 100_000), None, "another had learned it from many");
     }
 
     #[test]
@@ -203,7 +205,7 @@ mod tests {
         assert_eq!(put(&mut learning, 80, true, window), None);
         assert_eq!(put(&mut learning, 20, true, 32 * window), None);
         let first = put(&mut learning, 80, true, 10_000).expect("it drifted");
-        learning.trained(true);
+        learning.trained(Some(16));
         assert!(put(&mut learning, 20, true, 64).is_none());
         let second = put(&mut learning, 80, false, 10_000).expect("it drifted again");
         assert!(second > first && second > 4 * INTERVAL, "{first} {second}");
@@ -214,7 +216,7 @@ mod tests {
         let mut learning = Learning::new(4, Some(16));
         assert!(put(&mut learning, 99, false, 64).is_none() && !learning.pays());
         assert!(put(&mut learning, 99, false, 10_000).is_some());
-        learning.trained(true);
+        learning.trained(Some(16));
         assert!(learning.pays());
     }
 
@@ -223,7 +225,7 @@ mod tests {
         assert_eq!(put(&mut Learning::new(0, None), 20, true, 1000), None);
         let mut learning = Learning::new(4, None);
         assert!(put(&mut learning, 20, true, 4).is_some());
-        learning.trained(false);
+        learning.trained(None);
         assert_eq!(put(&mut learning, 20, true, 1000), Some(4 * 4 * 8 - 4));
     }
 }

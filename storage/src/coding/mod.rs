@@ -3,7 +3,8 @@
 //! Called by the writer (`Coder`), the readers (`Codecs`, `FieldPlan`), opening and inspection.
 //!
 //! ```text
-//!  encode, put ─► Coder ── samples ─► background: train ─► codec/NNNNNN, synced ─┐
+//!                                    Library: what other shards learned ─┐
+//!  encode, put ─► Coder ── samples ─► background: train, or take that ─► codec/NNNNNN, synced ─┐
 //!                   ▲                                                            │ at a commit: MANIFEST, Codecs
 //!                   └────────────────── the view's new generation ◄──────────────┘
 //!  record (codec number, coding) ─► Codecs ─► payload, or single fields by FieldPlan
@@ -18,6 +19,8 @@
 //!   its generation.
 //! - A number is given once: the next is above every file's and above `last_codec`, whatever was removed. A number
 //!   whose training failed is not used.
+//! - Shards of one sync group hold parts of the same views: what one learned of a view the others take for theirs if it
+//!   fits their samples, each in a file of its own, and equal contents are in memory once.
 //! - Files are never changed, and never removed while the shard lives: which records still need one is not known.
 //!   One is 8 to 23 KiB; a view makes a new one at most every 65,536 payloads, ever more rarely, and only when it drifts.
 //! - Samples take at most 2 MiB of memory per view, while it learns. Training takes a fraction of a second, off the
@@ -30,6 +33,7 @@ mod coder;
 mod files;
 mod keyed;
 mod learning;
+mod library;
 mod plan;
 mod training;
 
@@ -45,6 +49,7 @@ pub(crate) use coder::Coder;
 pub use coder::Fit;
 pub(crate) use files::{Known, Owner, bytes, clear, decode as decode_file, number_of, numbers, path};
 use keyed::Keyed;
+pub(crate) use library::Library;
 pub use plan::{FieldPlan, Fields};
 
 /// The generations of a stream, shared by its readers and its writer.
@@ -83,13 +88,14 @@ impl<'a> Stored<'a> {
 
 impl Codecs {
     /// Loads all that are there and whole.
-    pub fn load(dir: &Path, owner: Owner) -> Result<Loaded, OpenError> {
+    pub fn load(dir: &Path, owner: Owner, library: &Library) -> Result<Loaded, OpenError> {
         let numbers = files::numbers(dir).map_err(OpenError::io(dir))?;
         let codecs = Codecs { dir: dir.to_path_buf(), owner, known: Keyed::new() };
         let mut newest = BTreeMap::new();
         for number in &numbers {
             // Who needs one that cannot be loaded will say so.
-            let Ok(known) = codecs.read(*number) else { continue };
+            let Ok(mut known) = codecs.read(*number) else { continue };
+            known.generation = library.copy_of(known.generation);
             newest.insert(known.view, (*number, known.samples));
             codecs.add(known);
         }

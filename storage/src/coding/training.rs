@@ -6,8 +6,10 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::files::{self, Known};
-use crate::codec::Trainer;
+use super::library::Library;
+use crate::codec::{Generation, Trainer};
 use crate::keeper;
+use crate::layout::checksum;
 use crate::shard::Shard;
 
 /// The trainings of one writer.
@@ -33,6 +35,9 @@ pub(super) struct Job {
     pub view: u16,
     pub number: u32,
     pub trainer: Trainer,
+    /// What the view's payloads are coded with until then.
+    pub now: Option<Generation>,
+    pub library: Arc<Library>,
 }
 
 impl Trainings {
@@ -67,10 +72,23 @@ impl Job {
         // Nothing is written while it learns: the writer need not wait for that.
         let codecs = &self.shard.codecs;
         drop(self.shard.errands.begin()?);
-        let generation = self.trainer.train(self.number);
-        let bytes = files::encode(codecs.owner, self.view, self.trainer.seen() as u32, &generation);
-        // What cannot be loaded must not be used.
-        let known = files::decode(&bytes, self.number, Some(codecs.owner)).ok()?;
+        let taken = self.library.fitting(self.view, &self.trainer, self.now.as_ref());
+        let (known, bytes) = match taken {
+            Some((generation, samples)) => {
+                let (view, generation) = (self.view, generation.renumbered(self.number));
+                let bytes = files::encode(codecs.owner, view, samples, &generation);
+                (Known { generation, view, samples, identity: checksum(&bytes) }, bytes)
+            }
+            None => {
+                let generation = self.trainer.train(self.number);
+                let samples = self.trainer.seen() as u32;
+                let bytes = files::encode(codecs.owner, self.view, samples, &generation);
+                // What cannot be loaded must not be used.
+                let known = files::decode(&bytes, self.number, Some(codecs.owner)).ok()?;
+                self.library.add(&known, &self.trainer);
+                (known, bytes)
+            }
+        };
         let _errand = self.shard.errands.begin()?;
         files::store(&codecs.dir, self.number, &bytes).ok()?;
         self.shard.disk.add(bytes.len() as u64);

@@ -28,6 +28,8 @@ pub(crate) struct Active {
     pub positions: Vec<Position>,
 }
 
+/// So many keys' places in the index are asked for from memory at once.
+const ASK_AHEAD: usize = 16;
 /// Space in segments comes in these steps.
 const PAGE: u64 = 4096;
 const LEAST_SEGMENT: u64 = 64 << 10;
@@ -101,7 +103,12 @@ impl ShardWriter {
         let segments = self.shard.segments.load(guard);
         self.shard.begun_sequence.store(sequence, Ordering::Release);
         active.segment.note_base(frame::base_ms(self.last.positions.iter().copied()));
-        for state in &self.batch.keys {
+        for (at, state) in self.batch.keys.iter().enumerate() {
+            if at % ASK_AHEAD == 0 {
+                // They were at hand when they were put, but that was a batch ago.
+                let next = self.batch.keys[at..].iter().take(ASK_AHEAD);
+                self.shard.index.ask_for(next.map(|state| state.key), guard);
+            }
             if state.is_orphan(segments) {
                 continue;
             }

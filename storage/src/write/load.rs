@@ -26,6 +26,18 @@ impl ShardWriter {
         self.find_current(entity, view, None).inspect_err(|error| self.stop_if_damaged(error))
     }
 
+    /// Whether an entity has anything in one of these views, the batch included; it may be another entity's that the
+    /// index takes for it. One look at the index for all of them.
+    pub fn may_have(&self, entity: &[u8], mut views: impl Iterator<Item = u16>) -> bool {
+        let key = Key::new(self.shard.entity_hash(entity));
+        let guard = &crossbeam_epoch::pin();
+        let stored = self.shard.index.entity(key, guard);
+        views.any(|view| {
+            stored.as_ref().is_some_and(|stored| stored.slot(view) != Slot::NONE)
+                || self.batch.find(key, entity, view).is_some()
+        })
+    }
+
     /// As `current`, and appends that version's payload to `payload`.
     ///
     /// # Errors

@@ -15,12 +15,13 @@ use crossbeam_epoch::Guard;
 use crate::chain::Chain;
 use crate::coding::{Coder, Fit, Stored, stored};
 use crate::error::{OpenError, ReadError, WriteError};
-use crate::index::{Dense, Key};
+use crate::index::{Dense, Key, Slot};
 use crate::index_file::Checkpoints;
 use crate::keeper;
 use crate::listing::Listing;
 use crate::log::frame::Position;
 use crate::log::segment::Record;
+use crate::map;
 use crate::planted;
 use crate::record::{Location, RecordHeader, jump_depth};
 use crate::residency::{ColdPages, Reach};
@@ -150,10 +151,16 @@ impl ShardWriter {
         self.last.positions.get(usize::from(topic.0)).map_or(0, |position| position.ingest_time_ms)
     }
 
-    /// Remembers which fields of a view's payloads `encode` is to find: paths of names from the root. With `avro`,
-    /// intermediate steps look through Avro-JSON wrappers.
-    pub fn bind(&mut self, view: u16, paths: &[Vec<String>], avro: bool) {
-        self.coder.bind(&self.shard.codecs, view, paths, avro);
+    /// Remembers which fields of a view's payloads `encode` is to find: `wanted` are the numbers of those of its paths of
+    /// names from the root. With `avro`, intermediate steps look through Avro-JSON wrappers.
+    pub fn bind(
+        &mut self,
+        view: u16,
+        paths: &[Vec<String>],
+        avro: bool,
+        wanted: impl Iterator<Item = usize>,
+    ) {
+        self.coder.bind(&self.shard.codecs, view, paths, avro, wanted);
     }
 
     /// Encodes a payload that is about to be put, and says what that found out about it. `put` of the same bytes, if it
@@ -162,12 +169,16 @@ impl ShardWriter {
         self.coder.encode(&self.shard.codecs, view, payload)
     }
 
-    /// Says that data points of these entities are about to be put, so that what the index and the log have of them in
-    /// the view is on its way from memory when they are. A hint: it changes nothing. Best with 8 to 32 entities.
-    pub fn expect<'e>(&mut self, view: u16, entities: impl Iterator<Item = &'e [u8]>) {
+    /// Says that data points of a view (entity, payload) are about to be put, so that they, and what the index and the log
+    /// have of their entities, are on their way from memory when they are. A hint: it changes nothing. Best with 8 to 32.
+    pub fn expect<'e>(&mut self, view: u16, points: impl Iterator<Item = (&'e [u8], &'e [u8])> + Clone) {
         let (shard, expected) = (&self.shard, &mut self.expected);
+        for (entity, payload) in points.clone() {
+            map::prefetch(entity.as_ptr());
+            payload.chunks(map::CACHE_LINE).take(FIRST_LINES).for_each(|line| map::prefetch(line.as_ptr()));
+        }
         expected.clear();
-        expected.extend(entities.map(|entity| Key::new(shard.entity_hash(entity))));
+        expected.extend(points.map(|(entity, _)| Key::new(shard.entity_hash(entity))));
         let (guard, index) = (&crossbeam_epoch::pin(), &shard.index);
         index.ask_for(expected.iter().copied(), guard);
         if self.keeps.get(usize::from(view)).copied().flatten() == Some(Keep::Full) {
@@ -356,7 +367,7 @@ impl ShardWriter {
     /// Lets a put payload be learned from, and begins a training when it is time.
     fn learn(&mut self, put: &Put<'_>) {
         if let Some(trainer) = self.coder.note(put.view, put.payload) {
-            let job = self.coder.train(&self.shard, put.view, trainer);
+            let job = self.coder.train(&self.shard, self.sync.library(), put.view, trainer);
             self.sync.background(job);
         }
     }
@@ -391,6 +402,8 @@ fn check(put: &Put<'_>) -> Result<(), WriteError> {
     Err(WriteError::Invalid(why))
 }
 
+/// Cache lines of a payload that are asked for ahead; the processor sees by itself how it goes on.
+const FIRST_LINES: usize = 4;
 const MAX_PAYLOAD: usize = 1 << 30;
 /// A frame and its footer must fit into a segment.
 const MAX_BATCH: usize = 3 << 29;

@@ -100,6 +100,7 @@ fn the_writer_reads_what_it_put_before_and_after_the_commit() {
         (current.map(|current| (current.kind, current.offset)), String::from_utf8(payload).expect("text"))
     };
     assert_eq!(read(&writer), (None, "> ".into()));
+    assert!(!writer.may_have(b"e", [1, 700].into_iter()));
     for (nth, commit) in [(0, false), (1, true), (2, false)] {
         let value = point(b"e", 1000 * (nth + 1), nth);
         writer.put(&value.put()).expect("a put");
@@ -111,6 +112,8 @@ fn the_writer_reads_what_it_put_before_and_after_the_commit() {
             assert_eq!(read(&writer), (Some((Kind::Value, nth)), format!("> {state}")));
         }
     }
+    let may_have = |view: u16| writer.may_have(b"e", [view].into_iter());
+    assert!(may_have(1) && may_have(700) && !may_have(31), "what is committed and what is not");
     // What a put of another key leaves in the batch does not come between.
     writer.commit().expect("a commit");
     let other = point(b"f", 9000, 3);
