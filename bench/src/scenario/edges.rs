@@ -54,7 +54,7 @@ const GROUP: &str = "edges";
 const TOPIC: &str = "edges.points";
 /// Between two looks for a diagnosis; later a twentieth of the time that has passed, so that a store that is behind is not
 /// kept from its work by those who look.
-const LOOK_EVERY: Duration = Duration::from_millis(2);
+const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// How long everything may take to be done with.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -221,7 +221,7 @@ async fn send(plant: &Plant, options: &Options, before: u64, seconds: f64) -> an
 fn producer(bootstrap: &str) -> anyhow::Result<BaseProducer> {
     let mut settings = ClientConfig::new();
     settings.set("bootstrap.servers", bootstrap).set("partitioner", "murmur2_random");
-    Ok(settings.set("linger.ms", "1").set("enable.idempotence", "true").create()?)
+    Ok(settings.set("linger.ms", "10").set("enable.idempotence", "true").create()?)
 }
 
 fn point(producer: &BaseProducer, entity: u64, level: u64) -> anyhow::Result<()> {
@@ -241,7 +241,9 @@ fn consumer(plant: &Plant) -> anyhow::Result<StreamConsumer> {
     let mut settings = ClientConfig::new();
     settings.set("bootstrap.servers", &plant.kafka.bootstrap).set("group.id", "forebay-bench-edges");
     settings.set("auto.offset.reset", "earliest").set("isolation.level", "read_committed");
-    let consumer: StreamConsumer = settings.set("fetch.wait.max.ms", "5").create()?;
+    // It only looks on, and must not be what the broker is busy with.
+    settings.set("fetch.min.bytes", "65536").set("fetch.wait.max.ms", "50");
+    let consumer: StreamConsumer = settings.create()?;
     consumer.subscribe(&[&plant.topic("edges")])?;
     Ok(consumer)
 }

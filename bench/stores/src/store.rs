@@ -95,7 +95,7 @@ pub trait Store: Sized {
     fn open(setup: &Setup) -> anyhow::Result<Self>;
 
     /// Says that data points of these entities are put next: a hint, which a server has from the batch it was given.
-    fn expect<'e>(&mut self, _view: u16, _entities: impl Iterator<Item = &'e [u8]>) {}
+    fn expect<'e>(&mut self, _view: u16, _entities: impl Iterator<Item = &'e [u8]> + Clone) {}
 
     /// Adds a data point to the batch.
     ///

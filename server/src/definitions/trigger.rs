@@ -269,6 +269,12 @@ impl Trigger {
         self.view.max_ttl_ms.saturating_add(self.view.max_ttl_ms / 2)
     }
 
+    /// Fields its rules look at, by index into the view's; one may come several times.
+    pub fn fields(&self) -> impl Iterator<Item = usize> {
+        let rules = self.rules.iter().flat_map(|rule| [Some(&rule.when), rule.until.as_ref()]);
+        rules.flatten().flat_map(Rule::fields)
+    }
+
     /// Every state it gives.
     pub fn states(&self) -> impl Iterator<Item = &str> {
         self.rules.iter().map(|rule| rule.state.as_str()).chain([self.otherwise.as_str()])

@@ -71,7 +71,8 @@ impl Worker {
             None => "execute".into(),
         };
         let instance = format!("{}.{name}", config.server.instance);
-        Source::join(&config.kafka, &format!("{}.{name}", config.kafka.group), &instance, topics)
+        let group = format!("{}.{name}", config.kafka.group);
+        Source::join(&config.kafka, &group, &instance, topics, model.is_some())
     }
 
     /// Works until `stop`. The error says why it cannot go on.

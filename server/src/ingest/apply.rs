@@ -2,6 +2,7 @@
 //! waited for, and each shard touched is committed once. Any part of it may be cut short and done again from the shards'
 //! positions.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use super::decode::{Decision, Known, Reason, Record, Rules, decode, is_at_home};
 use super::evaluate::At;
 use super::lane_thread::LaneThread;
 use super::shard::Shard;
+use crate::definitions::View;
 use crate::kafka::consumer::{Place, RawMessage, Step};
 
 /// A frame is committed at this size even within a batch.
@@ -102,7 +104,8 @@ impl LaneThread {
         let alike = messages.filter(|message| {
             message.topic_address() == first.topic_address() && message.partition() == first.partition()
         });
-        self.shards[shard].expect(view, alike.filter_map(RawMessage::key));
+        let points = alike.filter_map(|message| Some((message.key()?, message.payload()?)));
+        self.shards[shard].expect(view, points);
     }
 
     fn message(&mut self, message: &RawMessage, home: &mut Home) -> Result<(), Stop> {
@@ -159,7 +162,7 @@ impl LaneThread {
             lane.counters.wrong_partition.fetch_add(1, Ordering::Relaxed);
         }
         self.upkeep.bytes += record.payload.map_or(0, |payload| payload.len() as u64);
-        let encode = |view: &_, payload| shard.encode(view, payload);
+        let encode = |view: &Arc<View>, payload| shard.encode(view, self.routes.triggers(view.id), payload);
         let dead = match decode(&record, &rules, &mut self.slots, encode) {
             Decision::Put(point) => match shard.put(topic, offset, now_ms, &point) {
                 Ok(outcome) => {

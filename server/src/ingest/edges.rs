@@ -26,7 +26,7 @@ use crate::lane::{Counters, Lane, ShardHandle};
 const MOST_WAITING: usize = 20_000;
 /// Edges of one transaction.
 const MOST_AT_ONCE: usize = 5_000;
-/// How often offsets are committed when there is no edge.
+/// How often the offsets of topics without edges are committed.
 const OFFSETS_EVERY: Duration = Duration::from_millis(500);
 /// How soon a frame is looked at again that is not durable yet.
 const DURABLE_SOON: Duration = Duration::from_millis(5);
@@ -241,19 +241,15 @@ impl Queue {
 
     /// Whether edges could go now.
     fn has_edges(&self) -> bool {
-        let ready = |place: &Place| {
-            let limit = place.limit();
-            place.edges.iter().any(|edge| edge.offset < limit)
-        };
-        self.places.iter().any(|place| place.told.is_none() || ready(place))
+        self.places.iter().any(Place::is_due)
     }
 
-    /// The next transaction.
-    fn work(&mut self) -> Option<Work> {
+    /// The next transaction: with the offsets of all places, or of those with edges that may go.
+    fn work(&mut self, all: bool) -> Option<Work> {
         let group = self.group.clone()?;
         let (mut offsets, mut edges) = (Vec::new(), Vec::new());
         let mut list = TopicPartitionList::new();
-        for (number, place) in self.places.iter_mut().enumerate() {
+        for (number, place) in self.places.iter_mut().enumerate().filter(|(_, place)| all || place.is_due()) {
             let next = place.take(number, &mut edges);
             if place.told.is_none_or(|told| next > told) {
                 let partition = place.handle.partition as i32;
@@ -266,6 +262,12 @@ impl Queue {
 }
 
 impl Place {
+    /// Whether it has edges that may go, or must be known to the group before it is consumed.
+    fn is_due(&self) -> bool {
+        let limit = self.limit();
+        self.told.is_none() || self.edges.iter().any(|edge| edge.offset < limit)
+    }
+
     /// Everything below is durable, and was offered.
     fn limit(&self) -> i64 {
         self.offered.min(self.handle.durable_offset(self.number) + 1)
@@ -305,9 +307,12 @@ impl Worker {
         if let Err(failure) = self.transactions.prepare() {
             tracing::warn!(lane = self.shared.lane.definition.name, %failure, "edges wait");
         }
-        let mut last = Instant::now();
-        while let Some(work) = self.next(last) {
+        let (mut last, mut last_of_all) = (Instant::now(), Instant::now());
+        while let Some((work, all)) = self.next(last, last_of_all) {
             last = Instant::now();
+            if all {
+                last_of_all = last;
+            }
             let outcome = self.transactions.make(&work.group, &work.list, work.edges.iter().map(|(_, e)| e));
             let failed = outcome.is_err();
             self.settle(work, outcome);
@@ -320,25 +325,26 @@ impl Worker {
         }
     }
 
-    /// Waits for something to tell; nothing: it is to end.
-    fn next(&self, last: Instant) -> Option<Work> {
+    /// Waits for something to tell, and says whether it is of all places; nothing: it is to end.
+    fn next(&self, last: Instant, last_of_all: Instant) -> Option<(Work, bool)> {
         let mut queue = self.shared.queue.lock();
         loop {
             if queue.stop {
                 return None;
             }
-            let since = last.elapsed();
+            // Where there is no edge offsets can wait, and each costs the broker.
+            let all = queue.hurry || last_of_all.elapsed() >= OFFSETS_EVERY;
             let due = match () {
                 () if queue.lost || queue.group.is_none() => false,
                 () if queue.hurry => queue.has_more(),
-                () if queue.has_edges() => since >= self.interval,
-                () => since >= OFFSETS_EVERY && queue.has_more(),
+                () if queue.has_edges() => last.elapsed() >= self.interval,
+                () => all && queue.has_more(),
             };
-            if due && let Some(work) = queue.work() {
+            if due && let Some(work) = queue.work(all) {
                 queue.busy = true;
                 queue.waiting =
                     queue.places.iter().map(|place| place.edges.len()).sum::<usize>() + work.edges.len();
-                return Some(work);
+                return Some((work, all));
             }
             let soon = queue.waiting > 0 || queue.hurry;
             self.shared.wake.wait_for(&mut queue, if soon { DURABLE_SOON } else { REST });

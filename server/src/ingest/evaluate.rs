@@ -101,9 +101,11 @@ impl Shard {
             Outcome::Current => {}
         }
         let mut made = Vec::new();
+        let ids = triggers.iter().map(|trigger| trigger.id);
+        let any_stored = self.writer.may_have(point.view, point.entity, ids);
         // All are judged before anything is put beside: the fields are those of the payload encoded last.
         for trigger in triggers {
-            if let Some(new) = self.made(trigger, at, point, slots)? {
+            if let Some(new) = self.made(trigger, at, point, slots, any_stored)? {
                 made.push((trigger, new));
             }
         }
@@ -116,8 +118,9 @@ impl Shard {
         at: At,
         point: &DataPoint<'_>,
         slots: &Slots,
+        may_be_stored: bool,
     ) -> Result<Option<Made>, WriteError> {
-        let stored = self.stored_state(trigger, point.entity)?;
+        let stored = if may_be_stored { self.stored_state(trigger, point.entity)? } else { None };
         if point.kind == Kind::Tombstone {
             return Ok(stored.map(|_| Made::Unknown));
         }

@@ -111,7 +111,7 @@ impl Bed {
                 write_once: false,
             };
             if snr.is_some() {
-                shard.encode(&view, &payload);
+                shard.encode(&view, &self.definitions.triggers, &payload);
                 view.plan.scan(&payload, &mut slots).expect("JSON");
             }
             let outcome = shard.put(0, offset, now_ms, &point).expect("put");
@@ -252,10 +252,8 @@ impl Bed {
     fn stored(&self, trigger: u16) -> usize {
         let readers = self.shard.as_ref().expect("open").writer.readers();
         let pinned = readers.of(trigger).pin_blocking();
-        pinned
-            .history(b"e", trigger, &HistoryRange::default())
-            .map(|version| version.expect("readable"))
-            .count()
+        let mut versions = pinned.history(b"e", trigger, &HistoryRange::default());
+        versions.try_fold(0, |count, version| version.map(|_| count + 1)).expect("readable")
     }
 }
 

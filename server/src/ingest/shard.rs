@@ -11,7 +11,7 @@ use forebay_storage::{Kind, OpenError, Outcome, Put, TopicIndex, ViewPolicy, Wri
 use super::decode::{DataPoint, Known};
 use super::evaluate::Evaluations;
 use super::telling::Hold;
-use crate::definitions::View;
+use crate::definitions::{Trigger, View};
 use crate::lane::{Counters, Lane, ShardHandle, ShardState};
 use crate::shard_files::Writers;
 
@@ -99,19 +99,27 @@ impl Shard {
         self.writer.ingest_time_ms(topic).max(timestamp_ms)
     }
 
-    /// Encodes a payload that may be about to be put, and says what that found out about it.
-    pub fn encode<'p>(&mut self, view: &Arc<View>, payload: &'p [u8]) -> Known<'p> {
+    /// Encodes a payload that may be about to be put, and says what that found out about it. Finds what ingest looks at:
+    /// the event time, and the fields of the view's triggers.
+    pub fn encode<'p>(
+        &mut self,
+        view: &Arc<View>,
+        triggers: &[Arc<Trigger>],
+        payload: &'p [u8],
+    ) -> Known<'p> {
         if !self.bound.get(&view.id).is_some_and(|bound| Arc::ptr_eq(bound, view)) {
-            self.writer.bind(view.id, view.stored.paths(), view.stored.looks_through_wrappers());
+            let fields = triggers.iter().flat_map(|trigger| trigger.fields());
+            let wanted = [0].into_iter().chain(fields.map(|field| view.fields[field].slot));
+            self.writer.bind(view.id, view.stored.paths(), view.stored.looks_through_wrappers(), wanted);
             self.bound.insert(view.id, view.clone());
         }
         let fit = self.writer.encode(view.id, payload);
         if fit.is_valid() { Known::Object { first: fit.field(0) } } else { Known::Nothing }
     }
 
-    /// Says which entities the next data points of a view are of; a hint.
-    pub fn expect<'e>(&mut self, view: &View, entities: impl Iterator<Item = &'e [u8]>) {
-        self.writer.expect(view.id, entities);
+    /// Says which data points of a view come next, by entity and payload; a hint.
+    pub fn expect<'e>(&mut self, view: &View, points: impl Iterator<Item = (&'e [u8], &'e [u8])> + Clone) {
+        self.writer.expect(view.id, points);
     }
 
     /// Adds a data point to the frame.
@@ -196,6 +204,8 @@ impl Shard {
 
     /// Notes in its files what view ids mean.
     pub fn adopt_views(&mut self, views: &BTreeMap<u16, ViewPolicy>) -> Result<(), OpenError> {
+        // Their triggers may be others.
+        self.bound.clear();
         self.writer.adopt_views(views)
     }
 

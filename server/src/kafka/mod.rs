@@ -119,6 +119,12 @@ pub fn gather(config: &mut ClientConfig, kafka: &KafkaConfig) {
     set_unless_said(config, kafka, &[("fetch.min.bytes", "65536"), ("fetch.wait.max.ms", "10")]);
 }
 
+/// Has brokers wait longer than `gather` does, for a consumer whose records nobody waits for: a broker that watches many
+/// partitions for one looks at all of them for each answer.
+pub fn gather_at_leisure(config: &mut ClientConfig, kafka: &KafkaConfig) {
+    set_unless_said(config, kafka, &[("fetch.min.bytes", "65536"), ("fetch.wait.max.ms", "100")]);
+}
+
 /// Settings of one member of a lane's consumer group, which may have so many bytes fetched ahead.
 pub fn member_config(
     kafka: &KafkaConfig,

@@ -1,5 +1,6 @@
-//! Which TTL class each view of a shard is in, as the file CLASSES keeps it. A view stays in the class it was first
-//! given, whatever becomes of its definition: its records are there. Touches no directory of the engine.
+//! Which TTL class each view of a shard is in, as the file CLASSES keeps it, and since when those are there whose records
+//! are put beside others'. A view stays in the class it was first given, whatever becomes of its definition: its records
+//! are there. Touches no directory of the engine.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};

@@ -83,8 +83,14 @@ impl Writers {
     }
 
     /// As [`ShardWriter::bind`].
-    pub fn bind(&mut self, view: u16, paths: &[Vec<String>], avro: bool) {
-        self.class(view).writer.bind(view, paths, avro);
+    pub fn bind(
+        &mut self,
+        view: u16,
+        paths: &[Vec<String>],
+        avro: bool,
+        wanted: impl Iterator<Item = usize>,
+    ) {
+        self.class(view).writer.bind(view, paths, avro, wanted);
     }
 
     /// As [`ShardWriter::encode`].
@@ -93,8 +99,8 @@ impl Writers {
     }
 
     /// As [`ShardWriter::expect`].
-    pub fn expect<'e>(&mut self, view: u16, entities: impl Iterator<Item = &'e [u8]>) {
-        self.class(view).writer.expect(view, entities);
+    pub fn expect<'e>(&mut self, view: u16, points: impl Iterator<Item = (&'e [u8], &'e [u8])> + Clone) {
+        self.class(view).writer.expect(view, points);
     }
 
     /// Adds a data point to the batch; `topic` of the put is the lane's number of it. A class that has it already, which
@@ -157,6 +163,11 @@ impl Writers {
     /// As of [`ShardWriter::current`].
     pub fn current(&self, entity: &[u8], view: u16) -> Result<Option<CurrentVersion>, WriteError> {
         self.classes[self.layout.class_of(view)].writer.current(entity, view)
+    }
+
+    /// As [`ShardWriter::may_have`], in the class of a view.
+    pub fn may_have(&self, view: u16, entity: &[u8], views: impl Iterator<Item = u16>) -> bool {
+        self.classes[self.layout.class_of(view)].writer.may_have(entity, views)
     }
 
     /// As [`ShardWriter::current_payload`].

@@ -36,6 +36,11 @@ impl Expression {
         Expression { tree: tree.clone(), fields, needs_all: compares && !mentions_null(tree) }
     }
 
+    /// Fields it names, by index into the view's.
+    pub fn fields(&self) -> &[usize] {
+        &self.fields
+    }
+
     /// Whether it holds.
     pub fn holds<'p>(&self, view: &'p View, values: &impl Values<'p>) -> bool {
         let mut context = Context::with_env(ENVIRONMENT.clone());

@@ -94,6 +94,13 @@ impl Rule {
         self.tree.holds(view, values, cost)
     }
 
+    /// Fields it looks at, by index into the view's; one may come several times.
+    pub fn fields(&self) -> Vec<usize> {
+        let mut fields = Vec::new();
+        self.tree.fields(&mut fields);
+        fields
+    }
+
     /// Whether the interpreter is never asked.
     pub fn is_fast(&self) -> bool {
         self.expressions == 0
@@ -113,6 +120,18 @@ impl Tree {
                 cost.interpreted += 1;
                 expression.holds(view, values)
             }
+        }
+    }
+
+    fn fields(&self, fields: &mut Vec<usize>) {
+        match self {
+            Tree::All(one, other) | Tree::Any(one, other) => {
+                one.fields(fields);
+                other.fields(fields);
+            }
+            Tree::Not(inner) => inner.fields(fields),
+            Tree::Compare { field, .. } => fields.push(*field),
+            Tree::Interpret(expression) => fields.extend(expression.fields()),
         }
     }
 

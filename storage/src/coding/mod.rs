@@ -3,10 +3,11 @@
 //! Called by the writer (`Coder`), the readers (`Codecs`, `FieldPlan`), opening and inspection.
 //!
 //! ```text
-//!                                    Library: what other shards learned ─┐
+//!                          Library: what other shards learned ─┐
+//!                                                              ▼
 //!  encode, put ─► Coder ── samples ─► background: train, or take that ─► codec/NNNNNN, synced ─┐
-//!                   ▲                                                            │ at a commit: MANIFEST, Codecs
-//!                   └────────────────── the view's new generation ◄──────────────┘
+//!                   ▲                                              at a commit: MANIFEST, Codecs │
+//!                   └───────────────────── the view's new generation ◄──────────────────────────┘
 //!  record (codec number, coding) ─► Codecs ─► payload, or single fields by FieldPlan
 //! ```
 //!

@@ -82,8 +82,8 @@ impl Store for Ours {
         Ok(Ours { writer, reader, setup: setup.clone(), now_ms: 0, _sync: sync })
     }
 
-    fn expect<'e>(&mut self, view: u16, entities: impl Iterator<Item = &'e [u8]>) {
-        self.writer.expect(view, entities);
+    fn expect<'e>(&mut self, view: u16, entities: impl Iterator<Item = &'e [u8]> + Clone) {
+        self.writer.expect(view, entities.map(|entity| (entity, [].as_slice())));
     }
 
     fn put(&mut self, point: &Point<'_>) -> anyhow::Result<()> {
