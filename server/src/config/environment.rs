@@ -18,7 +18,7 @@ const KEYS: [(&[&str], &[&str]); 13] = [
     (&["kafka", "consumer"], &["*"]),
     (&["kafka", "producer"], &["*"]),
     (&["kafka"], &["bootstrap", "group", "topics_check_interval"]),
-    (&["storage"], &["dir", "segment", "sync_interval", "sync_bytes", "memory", "preload"]),
+    (&["storage"], &["dir", "segment", "sync_interval", "sync_bytes", "checkpoint", "memory", "preload"]),
     (&["ingest"], &["batch_max", "batch_wait", "ready_max_lag"]),
     (&["triggers"], &["emit", "transaction_interval"]),
     (&["registry"], &["topic"]),

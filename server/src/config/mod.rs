@@ -153,6 +153,8 @@ pub struct StorageConfig {
     pub sync_interval_ms: Option<u64>,
     /// Sync after this many bytes.
     pub sync_bytes: u64,
+    /// A shard's index is written out after this many bytes of new data: what a restart after a crash reads again.
+    pub checkpoint_bytes: u64,
     /// Memory for indexes and newest data, all shards together; absent: what the machine suggests.
     pub memory_bytes: Option<u64>,
     /// Newest data of a shard that is read into memory before it serves.

@@ -161,6 +161,7 @@ fn storage(table: Table<'_>, dir: &Path) -> StorageConfig {
         // The range begins above 0.
         sync_interval_ms: table.duration_ms("sync_interval", 1..=24 * HOUR).map(|ms| ms as u64),
         sync_bytes: table.size_bytes("sync_bytes", 1..=4 * GIB).unwrap_or(8 * MIB),
+        checkpoint_bytes: table.size_bytes("checkpoint", 64 * KIB..=1024 * GIB).unwrap_or(GIB),
         memory_bytes: table.size_bytes("memory", 16 * MIB..=1024 * 1024 * GIB),
         preload_bytes: table.size_bytes("preload", 0..=1024 * 1024 * GIB).unwrap_or(0),
     };

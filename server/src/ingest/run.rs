@@ -223,6 +223,7 @@ impl LaneRun {
             allowed_lateness_ms: self.lane.definition.allowed_lateness_ms,
             // Until `memory` has looked at it.
             resident_bytes: self.storage.memory_limit(),
+            checkpoint_bytes: self.storage.checkpoint_bytes,
             disk: self.disk.clone(),
             ..Options::default()
         }

@@ -114,6 +114,7 @@ fn of_storage(context: &Context, told: &mut Told<'_>) {
     let interval = tuning::sync_interval_ms(storage.sync_interval_ms, shards);
     told.tuned("storage.sync_interval", &interval, |interval| ms(*interval));
     told.key("storage.sync_bytes", show_size(storage.sync_bytes));
+    told.key("storage.checkpoint", show_size(storage.checkpoint_bytes));
     told.tuned("storage.memory", &context.tuned.memory_bytes, bytes);
     told.key("storage.preload", show_size(storage.preload_bytes));
 }

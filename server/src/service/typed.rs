@@ -57,13 +57,14 @@ impl FieldColumns {
             version.payload_into(text)?;
             return Ok(self.set_scanned(row, text));
         };
-        let mut bytes = 0;
-        for (field, column) in self.fields.iter().zip(&mut self.columns) {
-            let field = &self.view.fields[*field];
-            text.clear();
-            let raw = fields.get(field.slot, text);
-            bytes += set_cell(column, row, cell(field, self.view.avro_json, raw));
-        }
+        let (mut bytes, view) = (0, &self.view);
+        let mut wanted = self.fields.iter().map(|field| &view.fields[*field]).zip(&mut self.columns);
+        let slots = self.fields.iter().map(|field| view.fields[*field].slot);
+        fields.each(slots, text, |raw| {
+            if let Some((field, column)) = wanted.next() {
+                bytes += set_cell(column, row, cell(field, view.avro_json, raw));
+            }
+        });
         Ok(bytes)
     }
 

@@ -18,6 +18,8 @@ pub struct Binding {
     marks: Vec<Mark>,
     /// Per path and block: a mark of this path may come in or behind this block.
     reachable: Vec<Vec<bool>>,
+    /// Per block: the same of any path.
+    reachable_any: Vec<bool>,
 }
 
 /// A path starts, ends or is void at a place of a block.
@@ -61,9 +63,11 @@ impl Generation {
             binder.block(block, entry);
         }
         let (blocks, marks) = (binder.blocks, binder.marks);
-        let reachable =
+        let reachable: Vec<Vec<bool>> =
             (0..paths.len()).map(|path| reachable(self.graph(), &blocks, &marks, path as u32)).collect();
-        Binding { generation: self.number(), paths: paths.len(), blocks, marks, reachable }
+        let any = |block: usize| reachable.iter().any(|blocks| blocks[block]);
+        let reachable_any = (0..blocks.len()).map(any).collect();
+        Binding { generation: self.number(), paths: paths.len(), blocks, marks, reachable, reachable_any }
     }
 }
 
@@ -236,6 +240,16 @@ impl Binding {
     /// Whether a mark of `path` may come in or behind `block`.
     pub(super) fn reaches(&self, path: usize, block: u32) -> bool {
         self.reachable.get(path).is_some_and(|blocks| blocks[block as usize])
+    }
+
+    /// Whether a mark of any path may.
+    pub(super) fn reaches_any(&self, block: u32) -> bool {
+        self.reachable_any.get(block as usize).is_some_and(|any| *any)
+    }
+
+    /// How many paths it has.
+    pub(super) fn paths(&self) -> usize {
+        self.paths
     }
 
     /// Finds the paths in the payload that `encoder` has just encoded with this generation as valid.

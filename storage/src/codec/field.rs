@@ -1,5 +1,7 @@
-//! One field of a stored payload: the choices are followed from block to block, and only the field's own slots are
+//! Single fields of a stored payload: the choices are followed from block to block, and only the fields' own slots are
 //! read. Called by typed reads. As with decoding, wrong stored bytes give nothing or wrong text, never a panic.
+
+use std::borrow::Cow;
 
 use super::bind::{Binding, Mark, What};
 use super::decode::{Parts, Passed, Printer, Walk};
@@ -38,17 +40,111 @@ pub fn field<'o>(
     }
     let start = out.len();
     let parts = Parts::split(stored)?;
-    let graph = generation.graph();
-    let written = match find(graph, binding, &parts, path)? {
-        Found::Nothing | Found::Next => None,
-        Found::Scalar(passed, step) => scalar(generation, &parts, &passed, step, out),
-        Found::Container { walk, start, end } => container(generation, &parts, walk, start, end?, out),
-    };
+    let found = find(generation.graph(), binding, &parts, path)?;
+    let written = write(&mut Tail::new(generation, &parts), found, out);
     if written.is_none() {
         out.truncate(start);
     }
     written?;
     out.get(start..)
+}
+
+/// As `field` for several paths, in one walk: `each` is told the text of each path in turn. `out` is used, and left as it
+/// was.
+pub fn fields(
+    generation: &Generation,
+    binding: &Binding,
+    stored: &[u8],
+    paths: impl Iterator<Item = usize>,
+    out: &mut Vec<u8>,
+    mut each: impl FnMut(Option<&[u8]>),
+) {
+    let start = out.len();
+    let parts = Parts::split(stored).filter(|_| binding.generation() == generation.number());
+    let found = parts.as_ref().and_then(|parts| find_all(generation.graph(), binding, parts));
+    let mut tail = parts.as_ref().map(|parts| Tail::new(generation, parts));
+    for path in paths {
+        let found = found.as_ref().and_then(|found| found.get(path).copied());
+        let written = tail.as_mut().zip(found).and_then(|(tail, found)| write(tail, found, out));
+        each(written.and_then(|()| out.get(start..)));
+        out.truncate(start);
+    }
+}
+
+/// What does not fit its slot, unpacked when it is first looked into.
+struct Tail<'p> {
+    generation: &'p Generation,
+    parts: &'p Parts<'p>,
+    unpacked: Option<Cow<'p, [u8]>>,
+}
+
+impl<'p> Tail<'p> {
+    fn new(generation: &'p Generation, parts: &'p Parts<'p>) -> Tail<'p> {
+        Tail { generation, parts, unpacked: None }
+    }
+
+    fn get(&mut self) -> Option<&[u8]> {
+        if self.unpacked.is_none() {
+            self.unpacked = Some(self.parts.tail(self.generation)?);
+        }
+        self.unpacked.as_deref()
+    }
+}
+
+fn write(tail: &mut Tail<'_>, found: Found<'_>, out: &mut Vec<u8>) -> Option<()> {
+    match found {
+        Found::Nothing | Found::Next => None,
+        Found::Scalar(passed, step) => scalar(tail, &passed, step, out),
+        Found::Container { walk, start, end } => container(tail, walk, start, end?, out),
+    }
+}
+
+/// Where every path of the binding is.
+fn find_all<'a>(graph: &'a Graph, binding: &Binding, parts: &'a Parts<'_>) -> Option<Vec<Found<'a>>> {
+    let mut found = vec![Found::Nothing; binding.paths()];
+    let mut waiting: Vec<usize> = Vec::new();
+    let mut walk = Walk::new(graph, parts.bits);
+    loop {
+        let before = walk;
+        if waiting.is_empty() && walk.block().is_none_or(|block| !binding.reaches_any(block)) {
+            return Some(found);
+        }
+        let Some(passed) = walk.next() else { return Some(found) };
+        let passed = passed?;
+        let steps = graph.steps(passed.block);
+        for path in waiting.drain(..) {
+            if matches!(found[path], Found::Next) {
+                found[path] = Found::Scalar(passed, steps.first()?);
+            }
+        }
+        for mark in binding.marks(passed.number) {
+            note(&mut found[mark.path as usize], mark, &passed, steps, before);
+            if matches!(found[mark.path as usize], Found::Next) {
+                waiting.push(mark.path as usize);
+            }
+        }
+    }
+}
+
+/// What a mark of a block that was just passed says of its path.
+#[inline(always)]
+fn note<'a>(found: &mut Found<'a>, mark: &Mark, passed: &Passed<'a>, steps: &'a [Step], before: Walk<'a>) {
+    if mark.slots as usize == steps.len() && mark.branch != passed.choice {
+        return;
+    }
+    match mark.what {
+        What::Forget => *found = Found::Nothing,
+        What::Start => *found = Found::Container { walk: before, start: *mark, end: None },
+        What::Scalar => {
+            let step = steps.get(mark.slots as usize);
+            *found = step.map_or(Found::Next, |step| Found::Scalar(*passed, step));
+        }
+        What::End => {
+            if let Found::Container { end, .. } = found {
+                *end = Some((before.blocks(), *mark));
+            }
+        }
+    }
 }
 
 /// Walks as long as the path may come (again).
@@ -68,42 +164,21 @@ fn find<'a>(graph: &'a Graph, binding: &Binding, parts: &'a Parts<'_>, path: usi
             found = Found::Scalar(passed, steps.first()?);
         }
         for mark in binding.marks(passed.number).iter().filter(|mark| mark.path as usize == path) {
-            if mark.slots as usize == steps.len() && mark.branch != passed.choice {
-                continue;
-            }
-            match mark.what {
-                What::Forget => found = Found::Nothing,
-                What::Start => found = Found::Container { walk: before, start: *mark, end: None },
-                What::Scalar => {
-                    found =
-                        steps.get(mark.slots as usize).map_or(Found::Next, |step| Found::Scalar(passed, step))
-                }
-                What::End => {
-                    if let Found::Container { end, .. } = &mut found {
-                        *end = Some((before.blocks(), *mark));
-                    }
-                }
-            }
+            note(&mut found, mark, &passed, steps, before);
         }
     }
 }
 
 #[inline(always)]
-fn scalar(
-    generation: &Generation,
-    parts: &Parts<'_>,
-    passed: &Passed<'_>,
-    step: &Step,
-    out: &mut Vec<u8>,
-) -> Option<()> {
+fn scalar(tail: &mut Tail<'_>, passed: &Passed<'_>, step: &Step, out: &mut Vec<u8>) -> Option<()> {
     let start = out.len();
     out.resize(start + step.longest + PRINT_SLACK, 0);
-    let length = step.slot.print(parts.bits, passed.at + step.at as usize, &mut out[start..])?;
+    let length = step.slot.print(tail.parts.bits, passed.at + step.at as usize, &mut out[start..])?;
     out.truncate(start + length);
     if length == 0 {
         let number = passed.slots + u64::from(step.number);
-        let tail = parts.tail(generation)?;
-        step.slot.print_escape(TailReader::new(&tail).find(number)?, generation.symbols(), out)?;
+        let symbols = tail.generation.symbols();
+        step.slot.print_escape(TailReader::new(tail.get()?).find(number)?, symbols, out)?;
     }
     Some(())
 }
@@ -111,20 +186,19 @@ fn scalar(
 /// Prints a container. Nearly none has an escape in it, so the tail, which may have to be unpacked for that, is looked
 /// into only when one is met.
 fn container(
-    generation: &Generation,
-    parts: &Parts<'_>,
+    tail: &mut Tail<'_>,
     walk: Walk<'_>,
     start: Mark,
     end: (usize, Mark),
     out: &mut Vec<u8>,
 ) -> Option<()> {
-    let from = out.len();
+    let (from, generation, parts) = (out.len(), tail.generation, tail.parts);
     if let Some(done) = print_container(generation, parts, &[], walk, start, end, out) {
         return Some(done);
     }
-    let tail = parts.tail(generation).filter(|tail| !tail.is_empty())?;
+    let tail = tail.get().filter(|tail| !tail.is_empty())?;
     out.truncate(from);
-    print_container(generation, parts, &tail, walk, start, end, out)
+    print_container(generation, parts, tail, walk, start, end, out)
 }
 
 /// Prints from the piece the container starts in to the piece it ends in, and cuts what is around it.

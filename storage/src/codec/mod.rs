@@ -99,7 +99,7 @@ pub use bind::{Binding, Ranges};
 pub use decode::decode;
 pub use drift::Drift;
 pub use encode::{Encoder, encode};
-pub use field::field;
+pub use field::{field, fields};
 pub(crate) use generation::Content;
 pub use generation::{Generation, GenerationError};
 pub use train::{Limits, Trainer};

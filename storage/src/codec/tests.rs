@@ -186,6 +186,17 @@ fn check_paths(
             }
             found += usize::from(expected.is_some());
         }
+        if encoded.coding == Coding::Shape {
+            let (mut told, mut out) = (Vec::new(), b"before".to_vec());
+            let tell = |text: Option<&[u8]>| told.push(text.map(<[u8]>::to_vec));
+            // In another order than they are in, and one of them twice.
+            let order = (0..paths.len()).rev().chain([0]);
+            fields(generation, &binding, &stored, order.clone(), &mut out, tell);
+            let alone =
+                |index| field(generation, &binding, &stored, index, &mut Vec::new()).map(<[u8]>::to_vec);
+            assert_eq!(told, order.map(alone).collect::<Vec<_>>(), "avro {avro} in {text}");
+            assert_eq!(out, b"before");
+        }
     }
     found
 }

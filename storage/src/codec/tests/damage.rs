@@ -83,6 +83,9 @@ proptest! {
                 for path in 0..6 {
                     field(generation, &binding, &stored, path, &mut Vec::new());
                 }
+                let mut told = 0;
+                fields(generation, &binding, &stored, 0..6, &mut Vec::new(), |_| told += 1);
+                assert_eq!(told, 6, "every path is told something");
             }
         });
     }
