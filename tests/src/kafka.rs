@@ -2,7 +2,7 @@
 //! application would; knows nothing of Forebay but the names of record headers.
 
 use std::collections::HashMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::admin::{
     AdminClient, AdminOptions, AlterConfig, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication,
@@ -10,6 +10,7 @@ use rdkafka::admin::{
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaResult;
 use rdkafka::producer::{BaseRecord, FutureProducer, FutureRecord, Producer, ThreadedProducer};
 use rdkafka::{Offset, TopicPartitionList};
 
@@ -224,12 +225,25 @@ fn options() -> AdminOptions {
     AdminOptions::new().operation_timeout(Some(TIMEOUT)).request_timeout(Some(TIMEOUT))
 }
 
-/// Low and end offset of each partition.
+/// How long a topic that was just made may be unknown to a broker, or without leaders.
+const SETTLING: Duration = Duration::from_secs(5);
+
+/// Low and end offset of each partition; none of a topic that is not there.
 fn ends_of(consumer: &BaseConsumer, topic: &str) -> Vec<(i64, i64)> {
-    let metadata = consumer.fetch_metadata(Some(topic), TIMEOUT).expect("metadata");
+    let settled_by = Instant::now() + SETTLING;
+    loop {
+        match try_ends_of(consumer, topic) {
+            Ok(ends) if !ends.is_empty() || Instant::now() > settled_by => return ends,
+            Err(error) if Instant::now() > settled_by => panic!("offsets of {topic}: {error}"),
+            _ => std::thread::sleep(Duration::from_millis(50)),
+        }
+    }
+}
+
+fn try_ends_of(consumer: &BaseConsumer, topic: &str) -> KafkaResult<Vec<(i64, i64)>> {
+    let metadata = consumer.fetch_metadata(Some(topic), TIMEOUT)?;
     let partitions = metadata.topics().first().map_or(0, |topic| topic.partitions().len());
-    let ends = |partition| consumer.fetch_watermarks(topic, partition as i32, TIMEOUT).expect("watermarks");
-    (0..partitions).map(ends).collect()
+    (0..partitions).map(|partition| consumer.fetch_watermarks(topic, partition as i32, TIMEOUT)).collect()
 }
 
 /// Reads one partition to `end`; gaps and transaction markers are passed by the end-of-partition event.
