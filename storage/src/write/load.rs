@@ -1,6 +1,10 @@
 //! What the index and the log have of a key that a data point came for: what decides its place among the versions.
 
 use super::*;
+use crate::map;
+
+/// Cache lines of a payload that are asked for ahead; the processor sees by itself how it goes on.
+const FIRST_LINES: usize = 4;
 
 impl CurrentVersion {
     pub(super) fn of(header: &RecordHeader) -> CurrentVersion {
@@ -15,6 +19,25 @@ impl CurrentVersion {
 }
 
 impl ShardWriter {
+    /// Says that data points of a view (entity, payload) are about to be put, so that they, and what the index and the log
+    /// have of their entities, are on their way from memory when they are. A hint: it changes nothing. Best with 8 to 32.
+    pub fn expect<'e>(&mut self, view: u16, points: impl Iterator<Item = (&'e [u8], &'e [u8])> + Clone) {
+        let (shard, expected) = (&self.shard, &mut self.expected);
+        for (entity, payload) in points.clone() {
+            map::prefetch(entity.as_ptr());
+            payload.chunks(map::CACHE_LINE).take(FIRST_LINES).for_each(|line| map::prefetch(line.as_ptr()));
+        }
+        expected.clear();
+        expected.extend(points.map(|(entity, _)| Key::new(shard.entity_hash(entity))));
+        let (guard, index) = (&crossbeam_epoch::pin(), &shard.index);
+        index.ask_for(expected.iter().copied(), guard);
+        if self.keeps.get(usize::from(view)).copied().flatten() == Some(Keep::Full) {
+            // Their newest records are looked at, too.
+            let segments = shard.segments.load(guard);
+            expected.iter().for_each(|key| segments.prefetch(index.slot(*key, view, guard)));
+        }
+    }
+
     /// The current version of a key, the batch included; none if it has nothing, or nothing that is still stored. Waits
     /// for the disk if it must look at a record that is not in memory.
     ///

@@ -21,7 +21,6 @@ use crate::keeper;
 use crate::listing::Listing;
 use crate::log::frame::Position;
 use crate::log::segment::Record;
-use crate::map;
 use crate::planted;
 use crate::record::{Location, RecordHeader, jump_depth};
 use crate::residency::{ColdPages, Reach};
@@ -167,25 +166,6 @@ impl ShardWriter {
     /// is the next, does not encode them again.
     pub fn encode<'p>(&mut self, view: u16, payload: &'p [u8]) -> Fit<'_, 'p> {
         self.coder.encode(&self.shard.codecs, view, payload)
-    }
-
-    /// Says that data points of a view (entity, payload) are about to be put, so that they, and what the index and the log
-    /// have of their entities, are on their way from memory when they are. A hint: it changes nothing. Best with 8 to 32.
-    pub fn expect<'e>(&mut self, view: u16, points: impl Iterator<Item = (&'e [u8], &'e [u8])> + Clone) {
-        let (shard, expected) = (&self.shard, &mut self.expected);
-        for (entity, payload) in points.clone() {
-            map::prefetch(entity.as_ptr());
-            payload.chunks(map::CACHE_LINE).take(FIRST_LINES).for_each(|line| map::prefetch(line.as_ptr()));
-        }
-        expected.clear();
-        expected.extend(points.map(|(entity, _)| Key::new(shard.entity_hash(entity))));
-        let (guard, index) = (&crossbeam_epoch::pin(), &shard.index);
-        index.ask_for(expected.iter().copied(), guard);
-        if self.keeps.get(usize::from(view)).copied().flatten() == Some(Keep::Full) {
-            // Their newest records are looked at, too.
-            let segments = shard.segments.load(guard);
-            expected.iter().for_each(|key| segments.prefetch(index.slot(*key, view, guard)));
-        }
     }
 
     /// Whether a view's coding is being learned in the background. A later commit takes it up.
@@ -402,8 +382,6 @@ fn check(put: &Put<'_>) -> Result<(), WriteError> {
     Err(WriteError::Invalid(why))
 }
 
-/// Cache lines of a payload that are asked for ahead; the processor sees by itself how it goes on.
-const FIRST_LINES: usize = 4;
 const MAX_PAYLOAD: usize = 1 << 30;
 /// A frame and its footer must fit into a segment.
 const MAX_BATCH: usize = 3 << 29;
