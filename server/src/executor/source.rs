@@ -20,7 +20,7 @@ use tokio::time::Instant;
 
 use super::window::{Partition, Ticket, Windows};
 use crate::config::KafkaConfig;
-use crate::kafka::{ClientLog, consumer_config, gather, gather_at_leisure, stay_in_touch};
+use crate::kafka::{ClientLog, consumer_config, gather, stay_in_touch};
 
 /// How often offsets are committed.
 const COMMIT_EVERY: Duration = Duration::from_millis(200);
@@ -93,13 +93,10 @@ fn list(offsets: &std::collections::BTreeMap<Partition, i64>) -> KafkaResult<Top
 }
 
 /// Settings of a member that begins where its group left off, and with the oldest records if there is no such place.
-fn config(kafka: &KafkaConfig, group: &str, instance: &str, urgent: bool) -> ClientConfig {
+fn config(kafka: &KafkaConfig, group: &str, instance: &str, gather_ms: u32) -> ClientConfig {
     let mut config = consumer_config(kafka);
     stay_in_touch(&mut config, kafka);
-    match urgent {
-        true => gather(&mut config, kafka),
-        false => gather_at_leisure(&mut config, kafka),
-    }
+    gather(&mut config, kafka, gather_ms);
     config.set("group.id", group);
     // A restart under the same name gets its partitions back at once.
     config.set("group.instance.id", instance);
@@ -110,16 +107,17 @@ fn config(kafka: &KafkaConfig, group: &str, instance: &str, urgent: bool) -> Cli
 }
 
 impl Source {
-    /// Joins the group; fails only if a setting is wrong. `urgent`: somebody waits for what is made of its records.
+    /// Joins the group; fails only if a setting is wrong. `gather_ms`: how long brokers gather
+    /// records for it.
     pub(super) fn join(
         kafka: &KafkaConfig,
         group: &str,
         instance: &str,
         topics: &[String],
-        urgent: bool,
+        gather_ms: u32,
     ) -> anyhow::Result<Source> {
         let windows = Windows::default();
-        let consumer: StreamConsumer<Membership> = config(kafka, group, instance, urgent)
+        let consumer: StreamConsumer<Membership> = config(kafka, group, instance, gather_ms)
             .create_with_context(Membership(windows.clone()))
             .context("[kafka] settings")?;
         let topics: Vec<_> = topics.iter().map(String::as_str).collect();

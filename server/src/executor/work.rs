@@ -20,6 +20,7 @@ use super::window::{Ticket, Windows};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::definitions::{Definitions, InForce, Model, Trigger};
+use crate::kafka::{AT_LEISURE_MS, SOON_MS};
 
 /// How long a stop waits for jobs under way; what is not done by then is done by the next run.
 const GRACE: Duration = Duration::from_secs(5);
@@ -72,7 +73,8 @@ impl Worker {
         };
         let instance = format!("{}.{name}", config.server.instance);
         let group = format!("{}.{name}", config.kafka.group);
-        Source::join(&config.kafka, &group, &instance, topics, model.is_some())
+        let gather_ms = if model.is_some() { SOON_MS } else { AT_LEISURE_MS };
+        Source::join(&config.kafka, &group, &instance, topics, gather_ms)
     }
 
     /// Works until `stop`. The error says why it cannot go on.

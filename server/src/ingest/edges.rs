@@ -77,6 +77,8 @@ struct Place {
 /// A transaction to be made.
 struct Work {
     epoch: u64,
+    /// It has the offsets of all places.
+    all: bool,
     group: Arc<ConsumerGroupMetadata>,
     /// Place and the offset to be committed.
     offsets: Vec<(usize, i64)>,
@@ -257,7 +259,7 @@ impl Queue {
                 offsets.push((number, next));
             }
         }
-        (!offsets.is_empty()).then_some(Work { epoch: self.epoch, group, offsets, list, edges })
+        (!offsets.is_empty()).then_some(Work { epoch: self.epoch, all, group, offsets, list, edges })
     }
 }
 
@@ -308,9 +310,9 @@ impl Worker {
             tracing::warn!(lane = self.shared.lane.definition.name, %failure, "edges wait");
         }
         let (mut last, mut last_of_all) = (Instant::now(), Instant::now());
-        while let Some((work, all)) = self.next(last, last_of_all) {
+        while let Some(work) = self.next(last, last_of_all) {
             last = Instant::now();
-            if all {
+            if work.all {
                 last_of_all = last;
             }
             let outcome = self.transactions.make(&work.group, &work.list, work.edges.iter().map(|(_, e)| e));
@@ -325,8 +327,8 @@ impl Worker {
         }
     }
 
-    /// Waits for something to tell, and says whether it is of all places; nothing: it is to end.
-    fn next(&self, last: Instant, last_of_all: Instant) -> Option<(Work, bool)> {
+    /// Waits for something to tell; nothing: it is to end.
+    fn next(&self, last: Instant, last_of_all: Instant) -> Option<Work> {
         let mut queue = self.shared.queue.lock();
         loop {
             if queue.stop {
@@ -344,7 +346,7 @@ impl Worker {
                 queue.busy = true;
                 queue.waiting =
                     queue.places.iter().map(|place| place.edges.len()).sum::<usize>() + work.edges.len();
-                return Some((work, all));
+                return Some(work);
             }
             let soon = queue.waiting > 0 || queue.hurry;
             self.shared.wake.wait_for(&mut queue, if soon { DURABLE_SOON } else { REST });

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use forebay_storage::{HistoryRange, Kind, Outcome, Put, TopicIndex, WriteError};
+use forebay_storage::{CurrentVersion, HistoryRange, Kind, Outcome, Put, TopicIndex, WriteError};
 
 use super::decode::DataPoint;
 use super::shard::Shard;
@@ -182,13 +182,8 @@ impl Shard {
         at: At,
         point: &DataPoint<'_>,
     ) -> Result<Option<Held>, WriteError> {
-        let now_ms = at.now_ms.max(point.event_time_ms);
-        let replaced = self.writer.replaced(point.view)?.filter(|replaced| {
-            replaced.kind == Kind::Value
-                && now_ms < replaced.expiry_ms
-                && self.writer.was_there(trigger.id, replaced)
-        });
-        Ok(replaced.map(|replaced| Held {
+        let judged = self.outlived(at, point)?.filter(|replaced| self.writer.was_there(trigger.id, replaced));
+        Ok(judged.map(|replaced| Held {
             state: trigger.otherwise.clone(),
             since_ms: replaced.event_time_ms,
             candidate: None,
@@ -198,12 +193,15 @@ impl Shard {
     /// Whether a state is still held when a data point comes: as long as the entity's last value lives. The value that
     /// the state was written beside mostly says so; if not, the one that was just replaced does.
     fn lives(&self, known: &Known, at: At, point: &DataPoint<'_>) -> Result<bool, WriteError> {
-        let now_ms = at.now_ms.max(point.event_time_ms);
-        if now_ms < known.value_expiry_ms {
-            return Ok(true);
-        }
-        let replaced = self.writer.replaced(point.view)?.filter(|replaced| replaced.kind == Kind::Value);
-        Ok(replaced.is_some_and(|replaced| now_ms < replaced.expiry_ms))
+        Ok(when_ms(at, point) < known.value_expiry_ms || self.outlived(at, point)?.is_some())
+    }
+
+    /// The value that was just replaced, if it still lived.
+    fn outlived(&self, at: At, point: &DataPoint<'_>) -> Result<Option<CurrentVersion>, WriteError> {
+        let lived = |replaced: &CurrentVersion| {
+            replaced.kind == Kind::Value && when_ms(at, point) < replaced.expiry_ms
+        };
+        Ok(self.writer.replaced(point.view)?.filter(lived))
     }
 
     fn keep(
@@ -321,6 +319,11 @@ impl Shard {
         }
         Ok(())
     }
+}
+
+/// When a data point ends what has expired by then, ms.
+fn when_ms(at: At, point: &DataPoint<'_>) -> i64 {
+    at.now_ms.max(point.event_time_ms)
 }
 
 fn message(edge: &Edge<'_>, at: At) -> EdgeMessage {

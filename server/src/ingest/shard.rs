@@ -110,7 +110,7 @@ impl Shard {
         if !self.bound.get(&view.id).is_some_and(|bound| Arc::ptr_eq(bound, view)) {
             let fields = triggers.iter().flat_map(|trigger| trigger.fields());
             let wanted = [0].into_iter().chain(fields.map(|field| view.fields[field].slot));
-            self.writer.bind(view.id, view.stored.paths(), view.stored.looks_through_wrappers(), wanted);
+            self.writer.bind(view.id, &view.stored, wanted);
             self.bound.insert(view.id, view.clone());
         }
         let fit = self.writer.encode(view.id, payload);

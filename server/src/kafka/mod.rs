@@ -113,16 +113,16 @@ pub fn stay_in_touch(config: &mut ClientConfig, kafka: &KafkaConfig) {
     set_unless_said(config, kafka, &defaults);
 }
 
-/// Has brokers wait a moment for more before they answer a fetch: where records trickle, an answer for each of them costs
-/// the broker more than all else that is done about it.
-pub fn gather(config: &mut ClientConfig, kafka: &KafkaConfig) {
-    set_unless_said(config, kafka, &[("fetch.min.bytes", "65536"), ("fetch.wait.max.ms", "10")]);
-}
+/// How long brokers gather, ms, for a consumer whose records somebody waits for, ...
+pub const SOON_MS: u32 = 10;
+/// ... and for one whose records nobody does.
+pub const AT_LEISURE_MS: u32 = 100;
 
-/// Has brokers wait longer than `gather` does, for a consumer whose records nobody waits for: a broker that watches many
-/// partitions for one looks at all of them for each answer.
-pub fn gather_at_leisure(config: &mut ClientConfig, kafka: &KafkaConfig) {
-    set_unless_said(config, kafka, &[("fetch.min.bytes", "65536"), ("fetch.wait.max.ms", "100")]);
+/// Has brokers wait a moment for more before they answer a fetch: where records trickle, an answer for each of them costs
+/// the broker more than all else that is done about it, for it looks at all partitions it watches for the consumer.
+pub fn gather(config: &mut ClientConfig, kafka: &KafkaConfig, wait_ms: u32) {
+    let wait_ms = wait_ms.to_string();
+    set_unless_said(config, kafka, &[("fetch.min.bytes", "65536"), ("fetch.wait.max.ms", &wait_ms)]);
 }
 
 /// Settings of one member of a lane's consumer group, which may have so many bytes fetched ahead.
@@ -135,7 +135,7 @@ pub fn member_config(
 ) -> ClientConfig {
     let mut config = consumer_config(kafka);
     stay_in_touch(&mut config, kafka);
-    gather(&mut config, kafka);
+    gather(&mut config, kafka, SOON_MS);
     // What one answer of a broker brings comes on top of what is queued.
     let most = fetch_bytes.clamp(1 << 20, 50 << 20).to_string();
     set_unless_said(&mut config, kafka, &[("fetch.max.bytes", &most)]);

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use forebay_storage::{
-    CurrentVersion, ExpireReport, Fit, OpenError, Outcome, Put, ShardWriter, ThinReport, TopicIndex,
-    ViewPolicy, WriteError,
+    CurrentVersion, ExpireReport, FieldPlan, Fit, OpenError, Outcome, Put, ShardWriter, ThinReport,
+    TopicIndex, ViewPolicy, WriteError,
 };
 
 use super::layout::{Layout, LayoutError};
@@ -83,14 +83,8 @@ impl Writers {
     }
 
     /// As [`ShardWriter::bind`].
-    pub fn bind(
-        &mut self,
-        view: u16,
-        paths: &[Vec<String>],
-        avro: bool,
-        wanted: impl Iterator<Item = usize>,
-    ) {
-        self.class(view).writer.bind(view, paths, avro, wanted);
+    pub fn bind(&mut self, view: u16, plan: &FieldPlan, wanted: impl Iterator<Item = usize>) {
+        self.class(view).writer.bind(view, plan, wanted);
     }
 
     /// As [`ShardWriter::encode`].

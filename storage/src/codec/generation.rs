@@ -28,6 +28,8 @@ pub struct Generation {
 
 #[derive(Debug)]
 struct Learned {
+    /// Over its bytes, if it was read from some.
+    hash: Option<u128>,
     graph: Graph,
     symbols: Symbols,
     dictionary: Dictionary,
@@ -57,7 +59,8 @@ pub enum GenerationError {
 impl Generation {
     pub(super) fn new(number: u32, draft: Draft) -> Result<Generation, GenerationError> {
         let graph = Graph::new(draft).map_err(GenerationError::Invalid)?;
-        let learned = Learned { graph, symbols: Symbols::default(), dictionary: Dictionary::empty() };
+        let learned =
+            Learned { hash: None, graph, symbols: Symbols::default(), dictionary: Dictionary::empty() };
         Ok(Generation { number, learned: Arc::new(learned) })
     }
 
@@ -67,12 +70,15 @@ impl Generation {
         Generation::new(number, nothing).expect("a graph of nothing is valid")
     }
 
-    /// With what codes texts, for one that is not shared yet.
+    /// With what codes texts, for one that is being made.
     pub(super) fn with_texts(mut self, symbols: Symbols, dictionary: Dictionary) -> Generation {
-        if let Some(learned) = Arc::get_mut(&mut self.learned) {
-            (learned.symbols, learned.dictionary) = (symbols, dictionary);
-        }
+        let learned = self.being_made();
+        (learned.symbols, learned.dictionary) = (symbols, dictionary);
         self
+    }
+
+    fn being_made(&mut self) -> &mut Learned {
+        Arc::get_mut(&mut self.learned).expect("what is being made is nobody else's yet")
     }
 
     /// The same under another number.
@@ -95,10 +101,9 @@ impl Generation {
         Some(Generation { number: self.number, learned: content.0.upgrade()? })
     }
 
-    /// Names its content, whatever its number.
-    pub(crate) fn content_hash(&self) -> u128 {
-        let bytes = self.to_bytes();
-        xxh3_128(&bytes[HEADER_BYTES..bytes.len() - CHECKSUM_BYTES])
+    /// Names its content, whatever its number; nothing of one that was made and not read.
+    pub(crate) fn content_hash(&self) -> Option<u128> {
+        self.learned.hash
     }
 
     /// Its number, given by the caller of training.
@@ -161,9 +166,12 @@ impl Generation {
         if xxh3_64(content) != u64::from_le_bytes(*checksum) {
             return Err(GenerationError::Checksum);
         }
+        let hash = xxh3_128(body);
         let (draft, symbols, dictionary) =
             take_body(&mut body).ok_or(GenerationError::Invalid("malformed"))?;
-        Ok(Generation::new(word(12), draft)?.with_texts(symbols, dictionary))
+        let mut read = Generation::new(word(12), draft)?.with_texts(symbols, dictionary);
+        read.being_made().hash = Some(hash);
+        Ok(read)
     }
 }
 

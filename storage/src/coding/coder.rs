@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::learning::Learning;
 use super::training::{Finished, Job, Trainings};
-use super::{Codecs, Known, Library, Loaded, Stored};
+use super::{Codecs, FieldPlan, Known, Library, Loaded, Stored};
 use crate::codec::{self, Binding, Coding, Encoded, Encoder, Ranges, Trainer};
 use crate::shard::Shard;
 
@@ -109,12 +109,12 @@ impl Coder {
         &mut self,
         codecs: &Codecs,
         view: u16,
-        paths: &[Vec<String>],
-        avro: bool,
+        plan: &FieldPlan,
         wanted: impl Iterator<Item = usize>,
     ) {
         let coder = self.view(view);
-        coder.asked = Some(Asked { paths: paths.to_vec(), avro, wanted: wanted.collect() });
+        let (paths, avro) = (plan.paths().to_vec(), plan.looks_through_wrappers());
+        coder.asked = Some(Asked { paths, avro, wanted: wanted.collect() });
         coder.bind(codecs);
     }
 

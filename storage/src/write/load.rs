@@ -84,10 +84,12 @@ impl ShardWriter {
     ) -> Result<Option<CurrentVersion>, WriteError> {
         let entity_hash = self.shard.entity_hash(entity);
         let key = Key::new(entity_hash);
-        if let Some(known) = self.batch.find(key, entity, view) {
-            let Some(head) = &self.batch.keys[known].head else { return Ok(None) };
-            if let Some(payload) = payload {
-                self.append_payload(head, payload)?;
+        // What the batch knows and has not itself is what the index has.
+        let known = self.batch.find(key, entity, view).and_then(|known| self.batch.keys[known].head);
+        if let Some(head) = known.filter(|head| head.at.is_pending()) {
+            let stored = Stored::of(&head.header, self.batch.payload(head.at, &head.header));
+            if let Some((payload, stored)) = payload.zip(stored) {
+                payload.extend(self.shard.codecs.decoded(stored).unwrap_or_default());
             }
             return Ok(Some(CurrentVersion::of(&head.header)));
         }
@@ -103,22 +105,6 @@ impl ShardWriter {
             self.shard.codecs.append(&chain.current, payload)?;
         }
         Ok(Some(CurrentVersion::of(&chain.current.header)))
-    }
-
-    /// Appends the payload of a current version that the batch knows.
-    fn append_payload(&self, head: &Head, payload: &mut Vec<u8>) -> Result<(), WriteError> {
-        if head.at.is_pending() {
-            let stored = Stored::of(&head.header, self.batch.payload(head.at, &head.header));
-            payload.extend_from_slice(
-                &stored.and_then(|stored| self.shard.codecs.decoded(stored)).unwrap_or_default(),
-            );
-            return Ok(());
-        }
-        let guard = &crossbeam_epoch::pin();
-        match self.reach(guard).record(head.at)? {
-            Some(record) => Ok(self.shard.codecs.append(&record, payload)?),
-            None => Ok(()),
-        }
     }
 
     /// What the index and the log have of a key. A data point of a `Latest` view that is surely newer than what is there

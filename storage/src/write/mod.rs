@@ -13,7 +13,7 @@ use std::sync::Arc;
 use crossbeam_epoch::Guard;
 
 use crate::chain::Chain;
-use crate::coding::{Coder, Fit, Stored, stored};
+use crate::coding::{Coder, FieldPlan, Fit, Stored, stored};
 use crate::error::{OpenError, ReadError, WriteError};
 use crate::index::{Dense, Key, Slot};
 use crate::index_file::Checkpoints;
@@ -150,16 +150,9 @@ impl ShardWriter {
         self.last.positions.get(usize::from(topic.0)).map_or(0, |position| position.ingest_time_ms)
     }
 
-    /// Remembers which fields of a view's payloads `encode` is to find: `wanted` are the numbers of those of its paths of
-    /// names from the root. With `avro`, intermediate steps look through Avro-JSON wrappers.
-    pub fn bind(
-        &mut self,
-        view: u16,
-        paths: &[Vec<String>],
-        avro: bool,
-        wanted: impl Iterator<Item = usize>,
-    ) {
-        self.coder.bind(&self.shard.codecs, view, paths, avro, wanted);
+    /// Remembers which fields of a view's payloads `encode` is to find: the numbers of those of the plan's paths.
+    pub fn bind(&mut self, view: u16, plan: &FieldPlan, wanted: impl Iterator<Item = usize>) {
+        self.coder.bind(&self.shard.codecs, view, plan, wanted);
     }
 
     /// Encodes a payload that is about to be put, and says what that found out about it. `put` of the same bytes, if it

@@ -166,7 +166,7 @@ fn what_encoding_found_out_is_true_and_put_takes_nothing_for_what_it_is_not() {
     let (mut writer, reader, _) = learned(dir.path());
     let paths =
         ["header/event_time", "snr_db", "missing"].map(|path| path.split('/').map(str::to_owned).collect());
-    writer.bind(1, &paths, true, 0..paths.len());
+    writer.bind(1, &FieldPlan::new(paths.to_vec(), true), 0..paths.len());
     let one = telemetry(5000, 1);
     let fit = writer.encode(1, &one.payload);
     assert!(fit.is_valid());
