@@ -35,7 +35,7 @@ pub(crate) fn expire(writer: &mut ShardWriter, now_ms: i64) -> Result<ExpireRepo
             left -= entries.len();
             report.keys += forget(writer, &segment, entries);
         }
-        if !listing.is_done() {
+        if !listing.is_done() && !listing.is_damaged() {
             writer.forgetting = Some(listing);
             report.more = true;
             break;

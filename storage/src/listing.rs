@@ -69,14 +69,40 @@ impl Listing {
         self.next += count;
     }
 
-    /// Whether all were taken.
+    /// Whether all were taken. Never so if the footer is damaged: then nobody knows what all is.
     pub fn is_done(&self) -> bool {
-        let count = |entries: &Option<Vec<Entry>>| entries.as_ref().map_or(0, Vec::len);
-        self.entries.get().is_some_and(|entries| self.next == count(entries))
+        self.entries.get().and_then(Option::as_ref).is_some_and(|entries| self.next == entries.len())
     }
 
     /// Whether the footer cannot be read.
     pub fn is_damaged(&self) -> bool {
         matches!(self.entries.get(), Some(None))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::segment::SegmentHeader;
+
+    /// As it is when the keeper has read the footer, or has not yet.
+    fn listing(dir: &std::path::Path, answer: Option<Option<Vec<Entry>>>) -> Listing {
+        let header = SegmentHeader::unused([1; 16], 7, 64 << 10);
+        let segment = Arc::new(Segment::create(dir, header).expect("a segment"));
+        let entries = Arc::new(OnceLock::new());
+        answer.map(|answer| entries.set(answer));
+        Listing { segment, entries, next: 0, read: Arc::default(), asked: 0 }
+    }
+
+    #[test]
+    fn what_a_damaged_footer_lists_is_never_all_there_is() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let states = [(None, false, false), (Some(None), false, true), (Some(Some(Vec::new())), true, false)];
+        for (number, (answer, done, damaged)) in states.into_iter().enumerate() {
+            let dir = dir.path().join(number.to_string());
+            std::fs::create_dir(&dir).expect("a directory");
+            let listing = listing(&dir, answer);
+            assert_eq!((listing.is_done(), listing.is_damaged()), (done, damaged), "{number}");
+        }
     }
 }
