@@ -84,11 +84,12 @@ async fn of_two_servers_that_race_for_an_id_one_wins_and_both_give_the_same() {
     let there = over(&bed, &two).await;
     let (here, there, ts) = (Calls(&bed), Calls(&there), event_now());
     let race = async |i: i64| {
-        // Every other id is asked for twice with the same content.
+        // Every other id is asked for twice with the same content; of the rest, half are of two entities.
         let (id, other) = (format!("race-{i}"), ts - i % 2);
+        let entity = if i % 4 == 3 { b"walker" } else { b"runner" };
         let (a, b) = tokio::join!(
             here.create(create(&id, b"runner", Some(ts))),
-            there.create(create(&id, b"runner", Some(other)))
+            there.create(create(&id, entity, Some(other)))
         );
         let existed = |answer: &Result<v1::CreateSnapshotResponse, tonic::Status>| match answer {
             Ok(answer) => Some(answer.existed),
@@ -103,13 +104,23 @@ async fn of_two_servers_that_race_for_an_id_one_wins_and_both_give_the_same() {
         );
         let won = a.iter().chain(&b).filter_map(|answer| answer.snapshot.clone()).next().expect("a winner");
         same_on_both(&here.0.client, &there.0.client, &won).await;
+        (won.entity, id)
     };
-    join_all((0..100).map(race)).await;
-    let mut ids = here.ids_of(b"runner").await;
-    ids.sort();
-    let mut expected: Vec<_> = (0..100).map(|i| format!("race-{i}")).collect();
-    expected.sort();
-    assert_eq!(ids, expected, "each is listed once");
+    let mut won = join_all((0..100).map(race)).await;
+    won.sort();
+    for calls in [&here, &there] {
+        eventually("each is listed once, and only where it was won", || async {
+            let mut listed = Vec::new();
+            for entity in [b"runner", b"walker"] {
+                let ids = calls.ids_of(entity).await;
+                listed.extend(ids.into_iter().map(|id| (entity.to_vec().into(), id)));
+            }
+            listed.sort();
+            ensure!(listed == won, "{listed:?}");
+            Ok(())
+        })
+        .await;
+    }
 }
 
 async fn same_on_both(here: &Connection, there: &Connection, won: &Snapshot) {

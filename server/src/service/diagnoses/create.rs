@@ -1,5 +1,6 @@
-//! CreateSnapshot: the features of a moment, read as any read is, written once under the diagnosis id. What Kafka has
-//! first wins; this answers with what won. Then the entity's index gets its entry: a retry writes it if it is missing.
+//! CreateSnapshot: the features of a moment, read as any read is, written once under the diagnosis id, and with it the
+//! entry of the entity's index. What Kafka has first wins; this answers with what won, and takes its entry back if that is
+//! another. A retry writes an entry that is missing.
 
 use std::sync::Arc;
 
@@ -12,6 +13,7 @@ use tonic::Status;
 use super::super::Context;
 use super::super::deadline::Deadline;
 use super::super::errors::invalid;
+use super::super::produce::Outgoing;
 use super::super::read::Read;
 use super::super::request;
 use super::home::{Home, Kept, snapshot_of};
@@ -72,19 +74,24 @@ async fn write(
         None => (&request.diagnosis_id, assemble(home, request, deadline).await?),
     };
     let record = home.record(SNAPSHOTS, id.as_bytes(), snapshot::document(&snapshot), snapshot.as_of_ms)?;
-    let positions = home.write(&[record], deadline).await?;
+    let positions = home.write(&[record, home.entry(&snapshot)?], deadline).await?;
     match home.snapshot(id, deadline).await? {
-        Kept::Erased => Err(erased(id)),
+        Kept::Erased => {
+            home.take_back(&snapshot, None, deadline).await?;
+            Err(erased(id))
+        }
         Kept::Nothing => Err(Status::unavailable(format!(
             "snapshot {id:?} is in Kafka at {positions:?} and was not taken in; see the lane's dead letters, or ask again"
         ))),
-        Kept::Written(kept) if positions.iter().any(|position| position.offset == kept.offset) => {
-            let snapshot = snapshot_of(id, kept)?;
-            home.enter(&snapshot, deadline).await?;
-            Ok(CreateSnapshotResponse { snapshot: Some(snapshot), existed: false })
+        Kept::Written(kept) if positions[0].offset == kept.offset => {
+            Ok(CreateSnapshotResponse { snapshot: Some(snapshot_of(id, kept)?), existed: false })
         }
-        // Somebody else's came first.
-        Kept::Written(kept) => existing(home, request, snapshot_of(id, kept)?, deadline).await,
+        Kept::Written(kept) => {
+            // Somebody else's came first.
+            let kept = snapshot_of(id, kept)?;
+            home.take_back(&snapshot, Some(&kept), deadline).await?;
+            existing(home, request, kept, deadline).await
+        }
     }
 }
 
@@ -105,7 +112,7 @@ async fn existing(
     }
     let (id, entity) = (&kept.diagnosis_id, &kept.entity);
     if !home.is_indexed(BY_ENTITY, entity, kept.as_of_ms, id, deadline).await? {
-        home.enter(&kept, deadline).await?;
+        home.write(&[home.entry(&kept)?], deadline).await?;
     }
     Ok(CreateSnapshotResponse { snapshot: Some(kept), existed: true })
 }
@@ -211,10 +218,26 @@ impl Home {
         Ok(kept)
     }
 
-    /// Writes the entity's index entry.
-    async fn enter(&self, snapshot: &Snapshot, deadline: Deadline) -> Result<(), Status> {
+    /// The entry of an entity's index.
+    fn entry(&self, snapshot: &Snapshot) -> Result<Outgoing, Status> {
         let document = OfEntity::of(snapshot).document();
-        let entry = self.record(BY_ENTITY, &snapshot.entity, document, snapshot.as_of_ms)?;
-        self.write(&[entry], deadline).await.map(drop)
+        self.record(BY_ENTITY, &snapshot.entity, document, snapshot.as_of_ms)
+    }
+
+    /// Makes good the entry of a snapshot that was not kept, because another was, or none.
+    async fn take_back(
+        &self,
+        lost: &Snapshot,
+        kept: Option<&Snapshot>,
+        deadline: Deadline,
+    ) -> Result<(), Status> {
+        let is_listed_there =
+            |kept: &&Snapshot| (&kept.entity, kept.as_of_ms) == (&lost.entity, lost.as_of_ms);
+        let instead = match kept.filter(is_listed_there) {
+            Some(kept) if OfEntity::of(kept) == OfEntity::of(lost) => return Ok(()),
+            Some(kept) => self.entry(kept)?,
+            None => self.marker(&lost.entity, &lost.diagnosis_id, lost.as_of_ms)?,
+        };
+        self.write(&[instead], deadline).await.map(drop)
     }
 }

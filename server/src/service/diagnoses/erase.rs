@@ -35,7 +35,7 @@ pub(super) async fn erase(
     tombstones.extend(home.diagnosis_tombstones(&diagnoses)?);
     let mut positions = home.write_all(&tombstones, deadline).await?;
     // Last, for as long as a diagnosis is listed a repetition finds it.
-    let markers = diagnoses.iter().map(|diagnosis| home.marker(entity, diagnosis));
+    let markers = diagnoses.iter().map(|diagnosis| home.marker(entity, &diagnosis.id, diagnosis.moment_ms));
     let markers = markers.collect::<Result<Vec<_>, _>>()?;
     positions.extend(home.write_all(&markers, deadline).await?);
     Ok(EraseEntityResponse {
@@ -122,10 +122,9 @@ impl Home {
         Ok(tombstones)
     }
 
-    /// The entry that takes those of an erased diagnosis out of its entity's list.
-    fn marker(&self, entity: &[u8], diagnosis: &Doomed) -> Result<Outgoing, Status> {
-        let document = OfEntity::erased(&diagnosis.id).document();
-        self.record(BY_ENTITY, entity, document, diagnosis.moment_ms)
+    /// The entry that takes those of a diagnosis out of an entity's list.
+    pub(super) fn marker(&self, entity: &[u8], id: &str, moment_ms: i64) -> Result<Outgoing, Status> {
+        self.record(BY_ENTITY, entity, OfEntity::erased(id).document(), moment_ms)
     }
 
     async fn write_all(&self, records: &[Outgoing], deadline: Deadline) -> Result<Vec<Position>, Status> {

@@ -47,7 +47,7 @@ pub(in crate::service) async fn list(
     let limit = if request.limit == 0 { DEFAULT_LIMIT } else { request.limit as usize };
     let mut found = home.page(&history, limit, deadline).await?;
     let entries = match request.full {
-        true => home.full(&mut found, deadline).await?,
+        true => home.full(&request.entity, &mut found, deadline).await?,
         false => found.listed.iter().map(|listed| entry(listed, None)).collect(),
     };
     let topic = &home.view(BY_ENTITY).topics[0];
@@ -115,13 +115,21 @@ impl Home {
     }
 
     /// The entries with all that is kept of each; as many as an answer may have, of which the page is made to end there.
-    async fn full(&self, page: &mut Page, deadline: Deadline) -> Result<Vec<DiagnosisEntry>, Status> {
+    async fn full(
+        &self,
+        entity: &[u8],
+        page: &mut Page,
+        deadline: Deadline,
+    ) -> Result<Vec<DiagnosisEntry>, Status> {
         let (terms, mut left, mut entries) = (self.terms(None)?, self.context.answer_bytes(), Vec::new());
         let mut last = None;
         for listed in &page.listed {
             let diagnosis = self.diagnosis(&listed.entry.diagnosis_id, &terms, deadline).await?;
-            // Past its TTL or erased meanwhile.
-            let Some(diagnosis) = diagnosis else { continue };
+            // Past its TTL or erased meanwhile; or the id was given to another entity's at the same time.
+            let is_its = |diagnosis: &Diagnosis| {
+                diagnosis.snapshot.as_ref().is_none_or(|snapshot| snapshot.entity == *entity)
+            };
+            let Some(diagnosis) = diagnosis.filter(is_its) else { continue };
             let bytes = about_bytes(&diagnosis);
             if bytes > left && last.is_some() {
                 page.last = last;

@@ -2,8 +2,8 @@
 //! `crate::diagnosis`, in the built-in views of the lane `diagnoses`; everything is written through Kafka and read back.
 //!
 //! ```text
-//!  create ─► read (features as of) ─► document ─► Kafka ─► ingest ─► home: what won ─► index entry ─► Kafka
-//!  predict, outcome ─► document ─► Kafka ─► ...          get, list, evaluate ─► home        erase ─► tombstones ─► Kafka
+//!  create ─► read (features as of) ─► document, index entry ─► Kafka ─► ingest ─► home: what won
+//!  predict, outcome ─► document (index entry) ─► Kafka ─► ...   get, list, evaluate ─► home   erase ─► tombstones ─► Kafka
 //! ```
 
 pub(super) mod create;

@@ -1,4 +1,5 @@
-//! RecordPrediction: what a model said of a snapshot, written once; then the model's index gets its entry.
+//! RecordPrediction: what a model said of a snapshot, written once, and with it the entry of the model's index. The entry
+//! of one that was not kept does no harm: who reads the index looks at what is kept.
 
 use std::sync::Arc;
 
@@ -10,7 +11,7 @@ use tonic::Status;
 use super::super::Context;
 use super::super::deadline::Deadline;
 use super::super::errors::invalid;
-use super::super::produce::vector;
+use super::super::produce::{Outgoing, vector};
 use super::home::{Document, Home, Kept, parsed, snapshot_of};
 use super::{check_id, erased};
 use crate::definitions::diagnoses::{BY_MODEL, FUTURE_MS, PREDICTIONS, SNAPSHOTS};
@@ -90,15 +91,14 @@ async fn write(
 ) -> Result<RecordPredictionResponse, Status> {
     let id = said.diagnosis_id.as_bytes();
     let record = home.record(PREDICTIONS, id, document.clone(), said.predicted_at_ms)?;
-    let mut positions = home.write(&[record], deadline).await?;
+    let positions = home.write(&[record, home.model_entry(said)?], deadline).await?;
     let [kept] = home.kept([PREDICTIONS], id, &home.terms(None)?, deadline).await?;
     match kept {
         Kept::Erased => Err(erased(&said.diagnosis_id)),
         Kept::Nothing => Err(Status::unavailable(format!(
             "the prediction is in Kafka at {positions:?} and was not taken in; see the lane's dead letters, or ask again"
         ))),
-        Kept::Written(kept) if positions.iter().any(|position| position.offset == kept.offset) => {
-            positions.extend(home.enter_model(said, deadline).await?);
+        Kept::Written(kept) if positions[0].offset == kept.offset => {
             Ok(RecordPredictionResponse { existed: false, positions: Some(vector(&positions)) })
         }
         Kept::Written(kept) => existing(home, said, &document, kept, deadline).await,
@@ -125,7 +125,7 @@ async fn existing(
     let mut positions = vec![Position { topic, partition, offset: kept.offset }];
     let key = home.model_key(&said.model, partition)?;
     if !home.is_indexed(BY_MODEL, key.as_bytes(), said.predicted_at_ms, id, deadline).await? {
-        positions.extend(home.enter_model(said, deadline).await?);
+        positions.extend(home.write(&[home.model_entry(said)?], deadline).await?);
     }
     Ok(RecordPredictionResponse { existed: true, positions: Some(vector(&positions)) })
 }
@@ -155,11 +155,9 @@ fn text(json: &[u8]) -> String {
 }
 
 impl Home {
-    /// Writes the model's index entry.
-    async fn enter_model(&self, said: &Prediction, deadline: Deadline) -> Result<Vec<Position>, Status> {
+    /// The entry of a model's index.
+    fn model_entry(&self, said: &Prediction) -> Result<Outgoing, Status> {
         let key = self.model_key(&said.model, self.partition(said.diagnosis_id.as_bytes())?)?;
-        let document = of_model(&said.diagnosis_id);
-        let entry = self.record(BY_MODEL, key.as_bytes(), document, said.predicted_at_ms)?;
-        self.write(&[entry], deadline).await
+        self.record(BY_MODEL, key.as_bytes(), of_model(&said.diagnosis_id), said.predicted_at_ms)
     }
 }
