@@ -87,7 +87,7 @@ struct Work {
 }
 
 impl Teller {
-    /// Starts the thread. `interval`: least time between two transactions with edges.
+    /// Starts the thread. `interval`: least time from one transaction to the next with edges.
     pub fn start(
         lane: Arc<Lane>,
         number: usize,
@@ -311,11 +311,12 @@ impl Worker {
         }
         let (mut last, mut last_of_all) = (Instant::now(), Instant::now());
         while let Some(work) = self.next(last, last_of_all) {
+            let outcome = self.transactions.make(&work.group, &work.list, work.edges.iter().map(|(_, e)| e));
+            // From its end: the broker is busy with it for a moment after it has answered.
             last = Instant::now();
             if work.all {
                 last_of_all = last;
             }
-            let outcome = self.transactions.make(&work.group, &work.list, work.edges.iter().map(|(_, e)| e));
             let failed = outcome.is_err();
             self.settle(work, outcome);
             if failed {
@@ -348,6 +349,7 @@ impl Worker {
                     queue.places.iter().map(|place| place.edges.len()).sum::<usize>() + work.edges.len();
                 return Some(work);
             }
+            self.transactions.poll();
             let soon = queue.waiting > 0 || queue.hurry;
             self.shared.wake.wait_for(&mut queue, if soon { DURABLE_SOON } else { REST });
         }

@@ -1,5 +1,6 @@
 //! One transaction: messages and group offsets, all of them or none. Owns the transactional producer: makes it when it is
-//! first needed, and another when it is of no more use. Called by the thread of `edges`, which it blocks.
+//! first needed, and another when it is of no more use. Called by the thread of `edges`, which it blocks, and which does the
+//! polling: with a thread of its own for that, a producer's commit waits out its poll, a tenth of a second each time.
 
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use rdkafka::TopicPartitionList;
 use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::KafkaError;
 use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer, PurgeConfig};
 use rdkafka::types::RDKafkaErrorCode;
 
 use super::evaluate::EdgeMessage;
@@ -21,7 +22,7 @@ const TRIES: usize = 3;
 /// Makes transactions, one after the other.
 pub struct Transactions {
     config: ClientConfig,
-    producer: Option<ThreadedProducer<DefaultProducerContext>>,
+    producer: Option<BaseProducer>,
 }
 
 /// Why there was no transaction.
@@ -77,17 +78,24 @@ impl Transactions {
         }
     }
 
-    fn producer(&mut self) -> Result<&ThreadedProducer<DefaultProducerContext>, Failure> {
+    /// Takes what the client has to say while there is nothing to do.
+    pub fn poll(&self) {
+        if let Some(producer) = &self.producer {
+            producer.poll(Duration::ZERO);
+        }
+    }
+
+    fn producer(&mut self) -> Result<&BaseProducer, Failure> {
         if self.producer.is_none() {
             let failed = |error: KafkaError| Failure::NotDone(format!("no transactional producer: {error}"));
-            let producer: ThreadedProducer<_> = self.config.create().map_err(failed)?;
+            let producer: BaseProducer = self.config.create().map_err(failed)?;
             producer.init_transactions(STEP * 2).map_err(failed)?;
             self.producer = Some(producer);
         }
         Ok(self.current())
     }
 
-    fn current(&self) -> &ThreadedProducer<DefaultProducerContext> {
+    fn current(&self) -> &BaseProducer {
         self.producer.as_ref().expect("made before it is used")
     }
 
@@ -95,6 +103,9 @@ impl Transactions {
     fn abort(&mut self, broken: Broken) -> Failure {
         match broken {
             Broken::Abort(text) => {
+                // Nobody else takes the reports of what is not sent any more, and the abort waits for that.
+                self.current().purge(PurgeConfig::default().queue());
+                self.current().flush(STEP).ok();
                 if repeat(|| self.current().abort_transaction(STEP)).is_err() {
                     // The next producer of this name aborts it before it begins.
                     self.producer = None;
@@ -110,7 +121,7 @@ impl Transactions {
 }
 
 fn fill<'e>(
-    producer: &ThreadedProducer<DefaultProducerContext>,
+    producer: &BaseProducer,
     group: &ConsumerGroupMetadata,
     offsets: &TopicPartitionList,
     edges: impl Iterator<Item = &'e EdgeMessage>,
@@ -119,12 +130,12 @@ fn fill<'e>(
     for edge in edges {
         send(producer, edge)?;
     }
-    // Before the offsets, so that a message that is refused is known to be.
-    producer.flush(STEP).map_err(|error| Broken::Abort(format!("edges not taken: {error}")))?;
-    repeat(|| producer.send_offsets_to_transaction(offsets, group, STEP))
+    // On their way while the group's coordinator answers; the commit fails if one of them was refused.
+    repeat(|| producer.send_offsets_to_transaction(offsets, group, STEP))?;
+    producer.flush(STEP).map_err(|error| Broken::Abort(format!("edges not taken: {error}")))
 }
 
-fn send(producer: &ThreadedProducer<DefaultProducerContext>, edge: &EdgeMessage) -> Result<(), Broken> {
+fn send(producer: &BaseProducer, edge: &EdgeMessage) -> Result<(), Broken> {
     let header = Header { key: "forebay-edge-id", value: Some(edge.id.as_bytes()) };
     let headers = OwnedHeaders::new_with_capacity(1).insert(header);
     let mut record = BaseRecord::to(&edge.to).key(&edge.key).payload(&edge.json).headers(headers);

@@ -94,6 +94,8 @@ pub fn transactional_config(kafka: &KafkaConfig, lane: &str, instance: &str, thr
     // As Java's clients do, so that whoever joins edges with values finds them on the same partitions.
     config.set("partitioner", "murmur2_random").set("linger.ms", "0");
     config.set("transaction.timeout.ms", "10000").set("message.timeout.ms", "8000");
+    // A coordinator that still ends the transaction before says so; it is done in milliseconds.
+    config.set("retry.backoff.ms", "5").set("retry.backoff.max.ms", "200");
     config.set("transactional.id", format!("{}.{lane}.{instance}.{thread}", kafka.group));
     config
 }
