@@ -75,6 +75,8 @@ enum Scenario {
     Mixed(scenario::mixed::Options),
     /// How long an edge takes to its prediction, at a rate of edges
     Edges(scenario::edges::Options),
+    /// How many requests by Kafka are answered a second, and how soon
+    Assembly(scenario::assembly::Options),
     /// How soon a killed server is ready, with and without index checkpoints; a rolling restart under reads
     Recover(scenario::recover::Options),
     /// One step of our side of `engine` in a process of its own; started by it.
@@ -129,6 +131,7 @@ async fn measure(scenario: &Scenario, pairs: usize, json: Option<&Path>) -> anyh
         Scenario::Read(options) => scenario::read::run(options, pairs).await?,
         Scenario::Mixed(options) => scenario::mixed::run(options).await?,
         Scenario::Edges(options) => scenario::edges::run(options).await?,
+        Scenario::Assembly(options) => scenario::assembly::run(options).await?,
         Scenario::Recover(options) => scenario::recover::run(options, pairs).await?,
         Scenario::MixedGenerator(options) => {
             return scenario::mixed::generator::run(&options.plan).map(|()| ExitCode::SUCCESS);

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use forebay_proto::v1::GetDiagnosisRequest;
 use forebay_tests::{Connection, event_now};
 use hdrhistogram::Histogram;
@@ -20,7 +20,7 @@ use tokio::task::JoinSet;
 
 use super::mixed::diagnoses;
 use super::plant::Plant;
-use super::{ingest, progress, until};
+use super::{ingest, progress, send_patiently, until};
 use crate::cpu;
 use crate::report::{Report, Row};
 
@@ -144,10 +144,13 @@ pub async fn run(options: &Options) -> anyhow::Result<Report> {
     report.data.insert("look_every_ms", json!(LOOK_EVERY.as_millis() as u64));
     let readable = |at: f64| seen.readable_ms.value_at_quantile(at) as f64;
     let stored = |at: f64| found.took_ms.value_at_quantile(at) as f64;
+    let frozen = |at: f64| found.frozen_ms.value_at_quantile(at) as f64;
     let from_data_point = |at: f64| found.from_data_point_ms.value_at_quantile(at) as f64;
     report.rows = vec![
         Row::alone("edge to prediction readable, p50", "ms", readable(0.5), ""),
         Row::alone("edge to prediction readable, p99", "ms", readable(0.99), "< 250"),
+        Row::alone("edge to snapshot in Kafka, p50", "ms", frozen(0.5), ""),
+        Row::alone("edge to snapshot in Kafka, p99", "ms", frozen(0.99), ""),
         Row::alone("edge to prediction in Kafka, p50", "ms", stored(0.5), ""),
         Row::alone("edge to prediction in Kafka, p99", "ms", stored(0.99), "< 250"),
         Row::alone("data point to prediction in Kafka, p50", "ms", from_data_point(0.5), ""),
@@ -227,14 +230,7 @@ fn producer(bootstrap: &str) -> anyhow::Result<BaseProducer> {
 fn point(producer: &BaseProducer, entity: u64, level: u64) -> anyhow::Result<()> {
     let key = format!("entity-{entity:08}");
     let value = format!(r#"{{"ts":{},"level":{level}.0}}"#, event_now());
-    let mut record = BaseRecord::<[u8], [u8]>::to(TOPIC).key(key.as_bytes()).payload(value.as_bytes());
-    while let Err((error, back)) = producer.send(record) {
-        let is_full = error.rdkafka_error_code() == Some(rdkafka::error::RDKafkaErrorCode::QueueFull);
-        ensure!(is_full, "{error}");
-        producer.poll(Duration::from_millis(5));
-        record = back;
-    }
-    Ok(())
+    send_patiently(producer, BaseRecord::to(TOPIC).key(&key).payload(&value))
 }
 
 fn consumer(plant: &Plant) -> anyhow::Result<StreamConsumer> {

@@ -1,5 +1,6 @@
 //! The scenarios, one module each, and what they share: a broker with the mix on it and a server reading it.
 
+pub mod assembly;
 pub mod edges;
 pub mod engine;
 pub mod ingest;
@@ -16,6 +17,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use forebay_tests::{Broker, Kafka, ServerConfig, run, run_dir};
 use indicatif::{ProgressBar, ProgressStyle};
+use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::producer::{BaseProducer, BaseRecord};
 
 /// A broker that holds data points of the mix, and the definitions of their lanes.
 pub struct Stage {
@@ -130,6 +133,17 @@ async fn until(
         ensure!(begin.elapsed() < patience, "{what}: not within {patience:?}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+    Ok(())
+}
+
+/// Hands a record to a producer, and waits where its queue is full.
+fn send_patiently(producer: &BaseProducer, mut record: BaseRecord<'_, String, String>) -> anyhow::Result<()> {
+    while let Err((error, back)) = producer.send(record) {
+        ensure!(error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull), "{error}");
+        producer.poll(Duration::from_millis(5));
+        record = back;
+    }
+    producer.poll(Duration::ZERO);
     Ok(())
 }
 

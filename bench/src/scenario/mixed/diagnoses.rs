@@ -19,6 +19,8 @@ pub struct Diagnoses {
     pub snapshots_off: u64,
     /// Edges without a prediction, and predictions of no edge.
     pub predictions_off: u64,
+    /// From the edge's Kafka timestamp to its snapshot's, ms.
+    pub frozen_ms: Histogram<u64>,
     /// From the edge's Kafka timestamp to the prediction's, ms.
     pub took_ms: Histogram<u64>,
     /// From the Kafka timestamp of the data point to the prediction's, ms.
@@ -47,6 +49,7 @@ pub async fn find(plant: &Plant, since_ms: i64) -> anyhow::Result<Diagnoses> {
         repeated: (told.len() - edges.len()) as u64,
         snapshots_off: off(&snapshots),
         predictions_off: off(&predictions),
+        frozen_ms: histogram()?,
         took_ms: histogram()?,
         from_data_point_ms: histogram()?,
     };
@@ -54,6 +57,9 @@ pub async fn find(plant: &Plant, since_ms: i64) -> anyhow::Result<Diagnoses> {
         let Some(at_ms) = predictions.get(&id).filter(|_| edge.timestamp_ms >= since_ms) else { continue };
         let since = |from_ms: i64| (at_ms - from_ms).max(0) as u64;
         found.took_ms.saturating_record(since(edge.timestamp_ms));
+        if let Some(frozen_ms) = snapshots.get(&id) {
+            found.frozen_ms.saturating_record((frozen_ms - edge.timestamp_ms).max(0) as u64);
+        }
         let value: serde_json::Value = serde_json::from_slice(edge.value.as_deref().unwrap_or_default())?;
         if let Some(ingest_ms) = value["ingest_time_ms"].as_i64() {
             found.from_data_point_ms.saturating_record(since(ingest_ms));
