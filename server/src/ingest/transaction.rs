@@ -1,8 +1,8 @@
 //! One transaction: messages and group offsets, all of them or none. Owns the transactional producer: makes it when it is
 //! first needed, and another when it is of no more use. Called by the thread of `edges`, which it blocks, and which does the
-//! polling: with a thread of its own for that, a producer's commit waits out its poll, a tenth of a second each time.
+//! polling.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
 use rdkafka::TopicPartitionList;
@@ -16,6 +16,8 @@ use super::evaluate::EdgeMessage;
 
 /// How long one step may take; librdkafka tries it again within that.
 const STEP: Duration = Duration::from_secs(5);
+/// How long is polled at a time for what Kafka says of messages.
+const MOMENT: Duration = Duration::from_millis(1);
 /// How often a step that may be tried again is.
 const TRIES: usize = 3;
 
@@ -105,7 +107,7 @@ impl Transactions {
             Broken::Abort(text) => {
                 // Nobody else takes the reports of what is not sent any more, and the abort waits for that.
                 self.current().purge(PurgeConfig::default().queue());
-                self.current().flush(STEP).ok();
+                drain(self.current()).ok();
                 if repeat(|| self.current().abort_transaction(STEP)).is_err() {
                     // The next producer of this name aborts it before it begins.
                     self.producer = None;
@@ -132,7 +134,7 @@ fn fill<'e>(
     }
     // On their way while the group's coordinator answers; the commit fails if one of them was refused.
     repeat(|| producer.send_offsets_to_transaction(offsets, group, STEP))?;
-    producer.flush(STEP).map_err(|error| Broken::Abort(format!("edges not taken: {error}")))
+    drain(producer)
 }
 
 fn send(producer: &BaseProducer, edge: &EdgeMessage) -> Result<(), Broken> {
@@ -144,11 +146,24 @@ fn send(producer: &BaseProducer, edge: &EdgeMessage) -> Result<(), Broken> {
             Ok(()) => return Ok(()),
             Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => {
                 record = back;
-                producer.flush(STEP).map_err(|error| Broken::Abort(error.to_string()))?;
+                drain(producer)?;
             }
             Err((error, _)) => return Err(Broken::Abort(format!("topic {}: {error}", edge.to))),
         }
     }
+}
+
+/// Waits until the fate of all messages is known. The client's own flush looks every tenth of a second only, which would be
+/// most of the time that an edge takes.
+fn drain(producer: &BaseProducer) -> Result<(), Broken> {
+    let until = Instant::now() + STEP;
+    while producer.in_flight_count() > 0 {
+        if Instant::now() >= until {
+            return Err(Broken::Abort(format!("edges not taken within {STEP:?}")));
+        }
+        producer.poll(MOMENT);
+    }
+    Ok(())
 }
 
 /// Does a step, and again as long as librdkafka says that may help.
