@@ -78,8 +78,15 @@ pub async fn run(options: &Options, pairs: usize) -> anyhow::Result<Report> {
         for pair in 0..=pairs {
             let step = progress(format!("{name}: pair {pair} of {pairs} (0 is a warm-up)"));
             let server = format!("{short}-{pair}");
-            let without = served(&stage, LANE, &format!("{server}-without"), &plain).await?;
-            let with = served(&stage, LANE, &server, &definitions).await?;
+            // In turns first, so that neither always has a broker and a disk that are busy with the other's end.
+            let bare = format!("{server}-without");
+            let (with, without) = if pair % 2 == 0 {
+                let without = served(&stage, LANE, &bare, &plain).await?;
+                (served(&stage, LANE, &server, &definitions).await?, without)
+            } else {
+                let with = served(&stage, LANE, &server, &definitions).await?;
+                (with, served(&stage, LANE, &bare, &plain).await?)
+            };
             if pair > 0 {
                 samples.push((with.sample, without.sample));
             }

@@ -2,6 +2,7 @@
 //! first needed, and another when it is of no more use. Called by the thread of `edges`, which it blocks, and which does the
 //! polling.
 
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
@@ -16,7 +17,7 @@ use super::evaluate::EdgeMessage;
 
 /// How long one step may take; librdkafka tries it again within that.
 const STEP: Duration = Duration::from_secs(5);
-/// How long is polled at a time for what Kafka says of messages.
+/// How often is looked at what Kafka says of messages.
 const MOMENT: Duration = Duration::from_millis(1);
 /// How often a step that may be tried again is.
 const TRIES: usize = 3;
@@ -161,7 +162,9 @@ fn drain(producer: &BaseProducer) -> Result<(), Broken> {
         if Instant::now() >= until {
             return Err(Broken::Abort(format!("edges not taken within {STEP:?}")));
         }
-        producer.poll(MOMENT);
+        // A poll of a millisecond spins for most of it.
+        producer.poll(Duration::ZERO);
+        thread::sleep(MOMENT);
     }
     Ok(())
 }
