@@ -182,7 +182,7 @@ fn ingest(table: Table<'_>) -> IngestConfig {
 fn triggers(table: Table<'_>) -> TriggersConfig {
     let config = TriggersConfig {
         emit: table.flag("emit").unwrap_or(true),
-        transaction_interval_ms: duration(&table, "transaction_interval", 0..=10 * SECOND, 20),
+        transaction_interval_ms: duration(&table, "transaction_interval", 0..=10 * SECOND, 50),
     };
     table.finish();
     config

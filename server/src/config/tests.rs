@@ -25,7 +25,7 @@ fn the_sample_means_the_defaults() {
     assert_eq!(parse_with("[storage]\nmemory = \"8GiB\"", &[]).unwrap().storage.memory_limit(), 8 << 30);
     assert_eq!(sample.execute.servers, ["http://127.0.0.1:7400"]);
     assert_eq!((sample.execute.http_listen.port(), sample.execute.max_under_way), (7402, 256));
-    assert_eq!((sample.triggers.emit, sample.triggers.transaction_interval_ms), (true, 20));
+    assert_eq!((sample.triggers.emit, sample.triggers.transaction_interval_ms), (true, 50));
     assert!(!parse_with("[triggers]\nemit = false", &[]).unwrap().triggers.emit);
     assert!(!parse_with("", &[("FOREBAY_TRIGGERS_EMIT", "false")]).unwrap().triggers.emit);
     assert_eq!((sample.read.max_entities, sample.ingest.batch_wait_ms), (10_000, 5));

@@ -12,10 +12,10 @@
 //!
 //! A program of its own: while a child is made, it has the locks of its parent for a moment, and no test may want those.
 
-#[path = "../it/model.rs"]
+#[path = "../shard/model.rs"]
 #[allow(dead_code, reason = "not all of it is needed here")]
 mod model;
-#[path = "../it/store.rs"]
+#[path = "../shard/store.rs"]
 #[allow(dead_code, reason = "not all of it is needed here")]
 mod store;
 
