@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use forebay_tests::{
-    Bed, Definitions, Model, Server, Why, build_binary, differences, eventually_within, heavy, run,
+    Bed, Definitions, Model, Server, Why, build_binary, differences, eventually, eventually_within, heavy,
+    run,
 };
 use rand::Rng;
 
@@ -81,11 +82,15 @@ impl Crash {
         run(produce.into_iter().chain(shares).chain(more)).await.ok();
         let definitions = Definitions::parse(&toml);
         let topics = definitions.topics(None);
-        let mut total = 0;
-        for topic in &topics {
-            total += kafka.end_offsets(topic).await.iter().sum::<i64>() as u64;
-        }
-        assert!(total >= self.points, "{total} records in the topics");
+        let total = eventually("all records are in the topics", || async {
+            let mut total = 0;
+            for topic in &topics {
+                total += kafka.end_offsets(topic).await.iter().sum::<i64>() as u64;
+            }
+            ensure!(total >= self.points, "{total} records in the topics");
+            Ok(total)
+        })
+        .await;
         let mut server = config.start().await;
         let mut thresholds: Vec<u64> =
             (0..self.kills).map(|_| rand::rng().random_range(total / 50..total * 49 / 50)).collect();
