@@ -34,8 +34,8 @@ pub struct Options {
     /// Bytes of each value's text.
     #[arg(long, default_value_t = 200)]
     bytes: usize,
-    /// Partitions of each topic.
-    #[arg(long, default_value_t = 4)]
+    /// Partitions of each topic. More cost the broker more, and bring nothing where there are two cores.
+    #[arg(long, default_value_t = 1)]
     partitions: i32,
     /// Threads of the server that answer.
     #[arg(long, default_value_t = 1)]
