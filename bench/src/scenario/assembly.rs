@@ -12,7 +12,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
 use serde_json::json;
 
-use super::{ingest, progress, send_patiently, until};
+use super::{Schedule, applied, progress, send_patiently};
 use crate::cpu;
 use crate::report::{Report, Row};
 
@@ -79,7 +79,7 @@ type = "string"
 /// What came back.
 struct Answered {
     seconds: f64,
-    /// From sending to reading, µs.
+    /// From when it was to be sent to reading, µs.
     took_us: Histogram<u64>,
     bytes: u64,
     behind_ms: f64,
@@ -99,18 +99,19 @@ pub async fn run(options: &Options) -> anyhow::Result<Report> {
     write_points(&kafka, &server, options).await?;
     let pids = [("broker", broker_pid), ("server", server.pid()), ("load", std::process::id())];
     let cpus = || pids.map(|(_, pid)| cpu::of_process(pid));
-    let load = |count: u64, rate: Option<f64>| {
+    let load = async |count: u64, rate: f64| {
         let (bootstrap, options) = (kafka.bootstrap.clone(), options.clone());
-        tokio::task::spawn_blocking(move || ask(&bootstrap, &options, count, rate))
+        let ends = kafka.end_offsets(REPLIES).await;
+        tokio::task::spawn_blocking(move || ask(&bootstrap, &options, &ends, count, rate)).await?
     };
     step.set_message("warming up");
-    load(options.count / 4 + 1, None).await??;
+    load(options.count / 4 + 1, f64::INFINITY).await?;
     step.set_message("all at once");
     let before = cpus();
-    let burst = load(options.count, None).await??;
+    let burst = load(options.count, f64::INFINITY).await?;
     let after = cpus();
     step.set_message("at a rate");
-    let paced = load((options.rate * options.seconds) as u64, Some(options.rate)).await??;
+    let paced = load((options.rate * options.seconds) as u64, options.rate).await?;
     step.finish_and_clear();
     let mut report = Report::new("assembly");
     report.data.insert("requests", json!(options.count));
@@ -143,17 +144,12 @@ async fn write_points(kafka: &Kafka, server: &Server, options: &Options) -> anyh
         anyhow::Ok(producer.flush(PATIENCE)?)
     })
     .await??;
-    let client = server.connect().await;
-    let applied = async || {
-        let status = client.status().await?;
-        Ok(ingest::lane(&status, "main")?.counters.unwrap_or_default().applied >= count)
-    };
-    until("every entity has its value", PATIENCE, applied).await
+    applied(&server.connect().await, "main", count, PATIENCE).await
 }
 
-/// Sends requests, at a rate or at once, and reads their answers.
-fn ask(bootstrap: &str, options: &Options, count: u64, rate: Option<f64>) -> anyhow::Result<Answered> {
-    let (consumer, producer) = (follow(bootstrap)?, producer(bootstrap)?);
+/// Sends requests at a rate, and reads their answers: what comes behind these ends, by partition.
+fn ask(bootstrap: &str, options: &Options, ends: &[i64], count: u64, rate: f64) -> anyhow::Result<Answered> {
+    let (consumer, producer) = (follow(bootstrap, ends)?, producer(bootstrap)?);
     // Connected before it counts.
     producer.client().fetch_metadata(Some(REQUESTS), PATIENCE)?;
     let begin = Instant::now();
@@ -170,29 +166,22 @@ fn send_requests(
     producer: &BaseProducer,
     options: &Options,
     count: u64,
-    rate: Option<f64>,
+    rate: f64,
     begin: Instant,
 ) -> anyhow::Result<f64> {
-    let mut behind_ms = 0.0_f64;
+    let mut schedule = Schedule::new(begin, rate);
     for number in 0..count {
-        let due = rate.map_or(Duration::ZERO, |rate| Duration::from_secs_f64(number as f64 / rate));
-        while let Some(early) = due.checked_sub(begin.elapsed()) {
-            std::thread::sleep(early);
-        }
-        if rate.is_some() {
-            behind_ms = behind_ms.max((begin.elapsed() - due).as_secs_f64() * 1e3);
-        }
+        // When it should be sent counts, whenever it is.
+        let sent = schedule.wait_for(number).as_micros().to_string();
         let key = key(number % options.entities);
         let body = format!(r#"{{"entity":"{key}","views":["points"],"format":"{}"}}"#, options.format);
-        // When it should have been sent counts, whenever it was.
-        let sent = rate.map_or_else(|| begin.elapsed(), |_| due).as_micros().to_string();
         let headers = OwnedHeaders::new_with_capacity(2)
             .insert(Header { key: "correlation-id", value: Some(&sent) })
             .insert(Header { key: "reply-topic", value: Some(REPLIES) });
         send_patiently(producer, BaseRecord::to(REQUESTS).key(&key).payload(&body).headers(headers))?;
     }
     producer.flush(PATIENCE)?;
-    Ok(behind_ms)
+    Ok(schedule.behind_ms())
 }
 
 fn read_answers(consumer: &BaseConsumer, count: u64, begin: Instant) -> anyhow::Result<Answered> {
@@ -234,18 +223,16 @@ fn read_answers(consumer: &BaseConsumer, count: u64, begin: Instant) -> anyhow::
     Ok(answered)
 }
 
-/// Reads what is answered from now on, on every partition.
-fn follow(bootstrap: &str) -> anyhow::Result<BaseConsumer> {
+/// Reads what is answered behind these ends.
+fn follow(bootstrap: &str, ends: &[i64]) -> anyhow::Result<BaseConsumer> {
     let mut settings = ClientConfig::new();
     settings.set("bootstrap.servers", bootstrap).set("group.id", "forebay-bench-assembly");
     // It only looks on, and must not be what the broker is busy with.
     settings.set("fetch.min.bytes", "65536").set("fetch.wait.max.ms", "10");
     let consumer: BaseConsumer = settings.create()?;
-    let metadata = consumer.fetch_metadata(Some(REPLIES), PATIENCE)?;
     let mut list = TopicPartitionList::new();
-    for partition in metadata.topics().first().context("the topic is there")?.partitions() {
-        let (_, end) = consumer.fetch_watermarks(REPLIES, partition.id(), PATIENCE)?;
-        list.add_partition_offset(REPLIES, partition.id(), Offset::Offset(end))?;
+    for (partition, end) in (0..).zip(ends) {
+        list.add_partition_offset(REPLIES, partition, Offset::Offset(*end))?;
     }
     consumer.assign(&list)?;
     Ok(consumer)

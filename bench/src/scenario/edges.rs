@@ -20,7 +20,7 @@ use tokio::task::JoinSet;
 
 use super::mixed::diagnoses;
 use super::plant::Plant;
-use super::{ingest, progress, send_patiently, until};
+use super::{Schedule, applied, progress, send_patiently, until};
 use crate::cpu;
 use crate::report::{Report, Row};
 
@@ -179,11 +179,7 @@ async fn prime(plant: &Plant, server: &Connection, options: &Options) -> anyhow:
         Ok::<_, anyhow::Error>(producer.flush(PATIENCE)?)
     })
     .await??;
-    let passed = async || {
-        let status = server.status().await?;
-        Ok(ingest::lane(&status, "main")?.counters.unwrap_or_default().applied >= count)
-    };
-    until("every entity has a state", PATIENCE, passed).await
+    applied(server, "main", count, PATIENCE).await
 }
 
 struct Sent {
@@ -201,22 +197,17 @@ async fn send(plant: &Plant, options: &Options, before: u64, seconds: f64) -> an
     let (bootstrap, options) = (plant.kafka.bootstrap.clone(), options.clone());
     tokio::task::spawn_blocking(move || {
         let producer = producer(&bootstrap)?;
-        let (begin, total) = (Instant::now(), (options.rate * seconds) as u64);
-        let mut behind_ms = 0.0_f64;
+        let total = (options.rate * seconds) as u64;
+        let mut schedule = Schedule::new(Instant::now(), options.rate);
         for number in 0..total {
-            let due = Duration::from_secs_f64(number as f64 / options.rate);
-            if let Some(early) = due.checked_sub(begin.elapsed()) {
-                std::thread::sleep(early);
-            }
-            behind_ms = behind_ms.max((begin.elapsed().as_secs_f64() - due.as_secs_f64()) * 1e3);
+            schedule.wait_for(number);
             let (turn, entities) = (before + number, options.entities as u64);
             let (entity, round) = (turn % entities, turn / entities);
             // All begin at 0.
             point(&producer, entity, (round + 1) % 2)?;
-            producer.poll(Duration::ZERO);
         }
         producer.flush(PATIENCE)?;
-        Ok(Sent { edges: total, behind_ms })
+        Ok(Sent { edges: total, behind_ms: schedule.behind_ms() })
     })
     .await?
 }

@@ -15,7 +15,7 @@ pub mod triggers;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use forebay_tests::{Broker, Kafka, ServerConfig, run, run_dir};
+use forebay_tests::{Broker, Connection, Kafka, ServerConfig, run, run_dir};
 use indicatif::{ProgressBar, ProgressStyle};
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::producer::{BaseProducer, BaseRecord};
@@ -134,6 +134,44 @@ async fn until(
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     Ok(())
+}
+
+/// Waits until a server has applied so many data points of a lane.
+async fn applied(client: &Connection, lane: &str, count: u64, patience: Duration) -> anyhow::Result<()> {
+    let holds = async || {
+        let status = client.status().await?;
+        Ok(ingest::lane(&status, lane)?.counters.unwrap_or_default().applied >= count)
+    };
+    until(&format!("{count} data points of lane {lane} are applied"), patience, holds).await
+}
+
+/// Moments at a steady rate, and how late they were met. For threads: it sleeps.
+struct Schedule {
+    begin: Instant,
+    rate: f64,
+    behind: Duration,
+}
+
+impl Schedule {
+    /// So many a second from a moment on; infinity: all at once.
+    fn new(begin: Instant, rate: f64) -> Schedule {
+        Schedule { begin, rate, behind: Duration::ZERO }
+    }
+
+    /// Waits for a moment, from 0 on; gives how long it is after the begin.
+    fn wait_for(&mut self, number: u64) -> Duration {
+        let due = Duration::from_secs_f64(number as f64 / self.rate);
+        if let Some(early) = due.checked_sub(self.begin.elapsed()) {
+            std::thread::sleep(early);
+        }
+        self.behind = self.behind.max(self.begin.elapsed().saturating_sub(due));
+        due
+    }
+
+    /// How late the latest was met, ms.
+    fn behind_ms(&self) -> f64 {
+        self.behind.as_secs_f64() * 1e3
+    }
 }
 
 /// Hands a record to a producer, and waits where its queue is full.
