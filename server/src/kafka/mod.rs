@@ -95,24 +95,34 @@ pub fn transactional_config(kafka: &KafkaConfig, lane: &str, instance: &str, thr
     config.set("partitioner", "murmur2_random").set("linger.ms", "0");
     config.set("transaction.timeout.ms", "10000").set("message.timeout.ms", "8000");
     // A coordinator that still ends the transaction before says so; it is done in milliseconds.
-    config.set("retry.backoff.ms", "5").set("retry.backoff.max.ms", "200");
+    let backoff = [("retry.backoff.ms", "5"), ("retry.backoff.max.ms", "200")];
+    set_unless_said(&mut config, [&kafka.settings, &kafka.producer], &backoff);
     config.set("transactional.id", format!("{}.{lane}.{instance}.{thread}", kafka.group));
     config
 }
 
-/// Sets what the configuration does not say of consumers.
-fn set_unless_said(config: &mut ClientConfig, kafka: &KafkaConfig, defaults: &[(&str, &str)]) {
+/// Sets what the configuration does not say.
+fn set_unless_said(
+    config: &mut ClientConfig,
+    said: [&BTreeMap<String, String>; 2],
+    defaults: &[(&str, &str)],
+) {
     for (key, value) in defaults {
-        if !kafka.consumer.contains_key(*key) && !kafka.settings.contains_key(*key) {
+        if said.iter().all(|said| !said.contains_key(*key)) {
             config.set(*key, *value);
         }
     }
 }
 
+/// The same of consumers.
+fn set_unless_said_of_consumers(config: &mut ClientConfig, kafka: &KafkaConfig, defaults: &[(&str, &str)]) {
+    set_unless_said(config, [&kafka.settings, &kafka.consumer], defaults);
+}
+
 /// How soon a group notices that a member is gone.
 pub fn stay_in_touch(config: &mut ClientConfig, kafka: &KafkaConfig) {
     let defaults = [("session.timeout.ms", "20000"), ("heartbeat.interval.ms", "2000")];
-    set_unless_said(config, kafka, &defaults);
+    set_unless_said_of_consumers(config, kafka, &defaults);
 }
 
 /// How long brokers gather, ms, for a consumer whose records somebody waits for, ...
@@ -124,7 +134,11 @@ pub const AT_LEISURE_MS: u32 = 100;
 /// the broker more than all else that is done about it, for it looks at all partitions it watches for the consumer.
 pub fn gather(config: &mut ClientConfig, kafka: &KafkaConfig, wait_ms: u32) {
     let wait_ms = wait_ms.to_string();
-    set_unless_said(config, kafka, &[("fetch.min.bytes", "65536"), ("fetch.wait.max.ms", &wait_ms)]);
+    set_unless_said_of_consumers(
+        config,
+        kafka,
+        &[("fetch.min.bytes", "65536"), ("fetch.wait.max.ms", &wait_ms)],
+    );
 }
 
 /// Settings of one member of a lane's consumer group, which may have so many bytes fetched ahead.
@@ -140,7 +154,7 @@ pub fn member_config(
     gather(&mut config, kafka, SOON_MS);
     // What one answer of a broker brings comes on top of what is queued.
     let most = fetch_bytes.clamp(1 << 20, 50 << 20).to_string();
-    set_unless_said(&mut config, kafka, &[("fetch.max.bytes", &most)]);
+    set_unless_said_of_consumers(&mut config, kafka, &[("fetch.max.bytes", &most)]);
     config.set("queued.max.messages.kbytes", (fetch_bytes >> 10).to_string());
     config.set("group.id", format!("{}.{lane}", kafka.group));
     // `range` gives partitions to members by the order of these names: by thread first, so that every server has its part
