@@ -293,7 +293,8 @@ async fn bad_28_wrong_partition_is_refused_where_it_must_be_right() {
 /// With hashes made of the first four bytes of an entity only: of the true ones nobody knows two that are alike.
 #[tokio::test]
 async fn an_entity_that_the_index_takes_for_another_is_put_aside_and_the_lane_goes_on() {
-    let binary = tokio::task::spawn_blocking(|| build_binary("forebay-planted", "planted-bugs"));
+    let binary =
+        tokio::task::spawn_blocking(|| build_binary("forebay-planted", "forebay-server/planted-bugs"));
     let bed = Bed::new("collision").binary(binary.await.expect("built")).env("FOREBAY_PLANT", "share_hashes");
     let bed = bed.partitions(1).start().await;
     let ts = event_now();

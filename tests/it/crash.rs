@@ -53,7 +53,9 @@ impl Crash {
         let toml = mix_definitions().await;
         let mut bed = Bed::new(self.name).definitions(&toml).partitions(PARTITIONS);
         if let Some(plant) = self.planted {
-            let binary = tokio::task::spawn_blocking(|| build_binary("forebay-planted", "planted-bugs"));
+            let binary = tokio::task::spawn_blocking(|| {
+                build_binary("forebay-planted", "forebay-server/planted-bugs")
+            });
             bed = bed.binary(binary.await.expect("built")).env("FOREBAY_PLANT", plant);
             // The bug strikes every few frames of a shard: there must be many.
             bed = bed.config("[ingest]\nbatch_max = 50\n");

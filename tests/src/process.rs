@@ -58,8 +58,8 @@ fn binary_dir() -> PathBuf {
     dir.parent().filter(|_| dir.ends_with("deps")).unwrap_or(dir).to_owned()
 }
 
-/// A binary of the server crate, built (once per run, with these cargo features) if it is missing or outdated. With
-/// FOREBAY_TEST_PREBUILT set, the ones that are there are taken as they are.
+/// A binary of the server crate, built (once per run, with these features, "package/feature") if it is missing or
+/// outdated. With FOREBAY_TEST_PREBUILT set, the ones that are there are taken as they are.
 pub fn build_binary(name: &str, features: &str) -> PathBuf {
     static BUILT: LazyLock<Mutex<HashMap<String, PathBuf>>> = LazyLock::new(Mutex::default);
     let mut built = BUILT.lock();
@@ -72,7 +72,8 @@ fn cargo_build(name: &str, features: &str) -> PathBuf {
         return binary;
     }
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.current_dir(root()).args(["build", "--quiet", "-p", "forebay-server", "--bin", name]);
+    // With the features of the whole workspace, as it is built elsewhere: otherwise half of it would be built anew.
+    cargo.current_dir(root()).args(["build", "--quiet", "--workspace", "--bin", name]);
     cargo.arg("--target-dir").arg(binary_dir().parent().expect("target/<profile>"));
     if binary_dir().ends_with("release") {
         cargo.arg("--release");
