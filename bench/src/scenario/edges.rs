@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use rdkafka::consumer::{Consumer, StreamConsumer};
 use rdkafka::message::Headers;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
-use rdkafka::{ClientConfig, Message};
+use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
 use serde_json::json;
 use tokio::task::JoinSet;
 
@@ -127,7 +127,8 @@ pub async fn run(options: &Options) -> anyhow::Result<Report> {
     judged(&plant, warm.edges).await?;
     let (stop, stopped) = tokio::sync::watch::channel(false);
     let (since_ms, before) = (event_now(), cpus(&plant));
-    let watcher = tokio::spawn(watch(consumer(&plant)?, since_ms, server.clone(), options.sample, stopped));
+    let watcher =
+        tokio::spawn(watch(consumer(&plant).await?, since_ms, server.clone(), options.sample, stopped));
     let sent = send(&plant, options, warm.edges, options.seconds).await?;
     judged(&plant, warm.edges + sent.edges).await?;
     let after = cpus(&plant);
@@ -224,14 +225,20 @@ fn point(producer: &BaseProducer, entity: u64, level: u64) -> anyhow::Result<()>
     send_patiently(producer, BaseRecord::to(TOPIC).key(&key).payload(&value))
 }
 
-fn consumer(plant: &Plant) -> anyhow::Result<StreamConsumer> {
+/// Reads the edges from now on: what was told in the warm-up would keep a core busy while the first are timed.
+async fn consumer(plant: &Plant) -> anyhow::Result<StreamConsumer> {
+    let topic = plant.topic("edges");
+    let mut from = TopicPartitionList::new();
+    for (partition, end) in (0..).zip(plant.kafka.end_offsets(&topic).await) {
+        from.add_partition_offset(&topic, partition, Offset::Offset(end))?;
+    }
     let mut settings = ClientConfig::new();
     settings.set("bootstrap.servers", &plant.kafka.bootstrap).set("group.id", "forebay-bench-edges");
-    settings.set("auto.offset.reset", "earliest").set("isolation.level", "read_committed");
+    settings.set("enable.auto.commit", "false").set("isolation.level", "read_committed");
     // It only looks on, and must not be what the broker is busy with.
     settings.set("fetch.min.bytes", "65536").set("fetch.wait.max.ms", "50");
     let consumer: StreamConsumer = settings.create()?;
-    consumer.subscribe(&[&plant.topic("edges")])?;
+    consumer.assign(&from)?;
     Ok(consumer)
 }
 
