@@ -121,15 +121,17 @@ pub async fn run(options: &Options) -> anyhow::Result<Report> {
     let model = ["--delay-ms", model_ms.as_str()];
     let plant = Plant::start(GROUP, definitions, "", &model, options.partitions).await?;
     let server = plant.server.connect().await;
-    prime(&plant, &server, options).await?;
+    // One for all: a new one holds its first half second of data points back, until it has a number.
+    let producer = Arc::new(producer(&plant.kafka.bootstrap)?);
+    prime(&producer, &server, options).await?;
     step.set_message("edges");
-    let warm = send(&plant, options, 0, options.warm_up).await?;
+    let warm = send(&producer, options, 0, options.warm_up).await?;
     judged(&plant, warm.edges).await?;
     let (stop, stopped) = tokio::sync::watch::channel(false);
     let (since_ms, before) = (event_now(), cpus(&plant));
     let watcher =
         tokio::spawn(watch(consumer(&plant).await?, since_ms, server.clone(), options.sample, stopped));
-    let sent = send(&plant, options, warm.edges, options.seconds).await?;
+    let sent = send(&producer, options, warm.edges, options.seconds).await?;
     judged(&plant, warm.edges + sent.edges).await?;
     let after = cpus(&plant);
     stop.send_replace(true);
@@ -171,11 +173,10 @@ pub async fn run(options: &Options) -> anyhow::Result<Report> {
 }
 
 /// Every entity's first state, which is told to nobody.
-async fn prime(plant: &Plant, server: &Connection, options: &Options) -> anyhow::Result<()> {
+async fn prime(producer: &Arc<BaseProducer>, server: &Connection, options: &Options) -> anyhow::Result<()> {
     let count = options.entities as u64;
-    let bootstrap = plant.kafka.bootstrap.clone();
+    let producer = producer.clone();
     tokio::task::spawn_blocking(move || {
-        let producer = producer(&bootstrap)?;
         (0..count).try_for_each(|entity| point(&producer, entity, 0))?;
         Ok::<_, anyhow::Error>(producer.flush(PATIENCE)?)
     })
@@ -194,10 +195,14 @@ async fn judged(plant: &Plant, edges: u64) -> anyhow::Result<()> {
 }
 
 /// Turns the entities' states in turn, one data point each, on schedule; so many have been turned before.
-async fn send(plant: &Plant, options: &Options, before: u64, seconds: f64) -> anyhow::Result<Sent> {
-    let (bootstrap, options) = (plant.kafka.bootstrap.clone(), options.clone());
+async fn send(
+    producer: &Arc<BaseProducer>,
+    options: &Options,
+    before: u64,
+    seconds: f64,
+) -> anyhow::Result<Sent> {
+    let (producer, options) = (producer.clone(), options.clone());
     tokio::task::spawn_blocking(move || {
-        let producer = producer(&bootstrap)?;
         let total = (options.rate * seconds) as u64;
         let mut schedule = Schedule::new(Instant::now(), options.rate);
         for number in 0..total {
