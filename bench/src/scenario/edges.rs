@@ -34,13 +34,13 @@ pub struct Options {
     #[arg(long, default_value_t = 30.0)]
     seconds: f64,
     /// Seconds of the same before, which do not count.
-    #[arg(long, default_value_t = 10.0)]
+    #[arg(long, default_value_t = 30.0)]
     warm_up: f64,
     /// Entities that change their state in turn.
     #[arg(long, default_value_t = 20_000)]
     entities: usize,
-    /// Partitions of each topic.
-    #[arg(long, default_value_t = 4)]
+    /// Partitions of each topic. Each has requests of its own, which is what the broker's time goes to.
+    #[arg(long, default_value_t = 1)]
     partitions: usize,
     /// How long the model takes, ms.
     #[arg(long, default_value_t = 1)]
