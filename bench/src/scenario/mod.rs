@@ -122,6 +122,15 @@ fn only_lane(mut definitions: toml::Table, lane: &str) -> toml::Table {
     definitions
 }
 
+/// Connects to a server somebody else runs, which may not be there.
+async fn target(address: &str) -> anyhow::Result<Connection> {
+    let there = tokio::net::TcpStream::connect(address);
+    there.await.with_context(|| {
+        format!("--target {address} does not answer; it is the gRPC address of a running server, host:port")
+    })?;
+    Ok(Connection::to(&format!("http://{address}")).await)
+}
+
 /// Asks until something holds, for as long as there is patience.
 async fn until(
     what: &str,

@@ -7,7 +7,6 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use forebay_tests::Connection;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -22,7 +21,7 @@ const DIAGNOSES: &str = "diagnoses";
 
 /// Plays the tape and says how the target did.
 pub async fn run(options: &Options, tape: &Path, target: &str) -> anyhow::Result<Report> {
-    let status = Connection::to(&format!("http://{target}")).await.status().await?;
+    let status = super::super::target(target).await?.status().await?;
     let lanes = status.lanes.into_iter().map(|lane| lane.lane).filter(|lane| lane != DIAGNOSES);
     let subject = Subject { http: options.http.clone(), pids: Default::default(), lanes: lanes.collect() };
     let step = progress("replaying");

@@ -80,6 +80,7 @@ impl Stage {
 
     async fn find(target: &str, options: &Options) -> anyhow::Result<Stage> {
         let bootstrap = options.bootstrap.as_deref().context("--target needs --bootstrap")?;
+        super::super::target(target).await?;
         let prefix = options.topic_prefix.clone();
         let definitions = Definitions::parse(&mix::definitions(&prefix));
         let kafka = Kafka::new(bootstrap);
