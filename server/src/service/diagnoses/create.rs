@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use forebay_proto::v1::get_features_request::Selection;
 use forebay_proto::v1::{
-    CreateSnapshotRequest, CreateSnapshotResponse, Format, GetFeaturesRequest, GetFeaturesResponse, Snapshot,
+    CreateSnapshotRequest, CreateSnapshotResponse, Format, GetFeaturesRequest, GetFeaturesResponse, Position,
+    Snapshot,
 };
 use tonic::Status;
 
@@ -22,6 +23,9 @@ use crate::definitions::FeatureService;
 use crate::definitions::diagnoses::{BY_ENTITY, FUTURE_MS, SNAPSHOTS};
 use crate::diagnosis::entry::OfEntity;
 use crate::diagnosis::{snapshot, value};
+
+/// How often features are read for a vector that has them all; a frame is published within microseconds.
+const READINGS: usize = 10;
 
 /// Answers when the snapshot is readable.
 pub(in crate::service) async fn create(
@@ -155,15 +159,45 @@ fn foreign(request: &CreateSnapshotRequest, assembled: &Snapshot) -> Result<Snap
     }
 }
 
-/// Reads the features.
+/// Reads the features of the moment. What is published while they are read may show a value that is not within the
+/// vector noted before: then all is read again, so that a snapshot is what was applied at its vector, no less and no more.
 async fn assemble(
     home: &Home,
     request: &CreateSnapshotRequest,
     deadline: Deadline,
 ) -> Result<Snapshot, Status> {
+    let as_of_ms = request.as_of_ms.unwrap_or_else(|| home.context.clock.now_ms());
+    for _ in 1..READINGS {
+        let snapshot = read(home, request, as_of_ms, deadline).await?;
+        if !is_ahead(&snapshot) {
+            return Ok(snapshot);
+        }
+        tokio::task::yield_now().await;
+    }
+    // Offsets of a log that was recreated may be below those of values taken from the one before.
+    read(home, request, as_of_ms, deadline).await
+}
+
+/// Whether a value is from beyond the vector.
+fn is_ahead(snapshot: &Snapshot) -> bool {
+    let topics = snapshot.read_at.iter().flat_map(|vector| &vector.topics);
+    let applied = |place: &Position| {
+        let topic = topics.clone().find(|topic| topic.topic == place.topic)?;
+        let at = topic.partitions.iter().position(|partition| *partition == place.partition)?;
+        topic.offsets.get(at).copied()
+    };
+    let mut places = snapshot.values.iter().filter_map(|value| value.position.as_ref());
+    places.any(|place| applied(place).is_none_or(|applied| applied < place.offset))
+}
+
+async fn read(
+    home: &Home,
+    request: &CreateSnapshotRequest,
+    as_of_ms: i64,
+    deadline: Deadline,
+) -> Result<Snapshot, Status> {
     let service = service(home, &request.feature_service)?;
     let feature_service = format!("{}@{}", service.name, service.version);
-    let as_of_ms = request.as_of_ms.unwrap_or_else(|| home.context.clock.now_ms());
     let asked = GetFeaturesRequest {
         entities: vec![request.entity.clone()],
         selection: Some(Selection::FeatureService(feature_service.clone())),
@@ -239,5 +273,31 @@ impl Home {
             None => self.marker(&lost.entity, &lost.diagnosis_id, lost.as_of_ms)?,
         };
         self.write(&[instead], deadline).await.map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use forebay_proto::v1::{OffsetVector, SnapshotValue, TopicOffsets};
+
+    use super::*;
+
+    #[test]
+    fn p12_a_value_from_beyond_the_vector_is_seen() {
+        let ahead = |partition: u32, offset: i64| {
+            let place = Position { topic: "points".into(), partition, offset };
+            let topic =
+                TopicOffsets { topic: "points".into(), partitions: vec![0, 2], offsets: vec![5, 9891] };
+            is_ahead(&Snapshot {
+                read_at: Some(OffsetVector { topics: vec![topic] }),
+                values: vec![
+                    SnapshotValue::default(),
+                    SnapshotValue { position: Some(place), ..SnapshotValue::default() },
+                ],
+                ..Snapshot::default()
+            })
+        };
+        assert_eq!([ahead(2, 9891), ahead(2, 9892), ahead(0, 6), ahead(0, 5)], [false, true, true, false]);
+        assert!(ahead(1, 0), "a partition of which nothing had been applied");
     }
 }
