@@ -9,10 +9,10 @@ use hdrhistogram::Histogram;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{Header, Headers, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
-use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
+use rdkafka::{ClientConfig, Message};
 use serde_json::json;
 
-use super::{Schedule, applied, progress, send_patiently};
+use super::{Schedule, applied, behind, progress, send_patiently};
 use crate::cpu;
 use crate::report::{Report, Row};
 
@@ -230,11 +230,7 @@ fn follow(bootstrap: &str, ends: &[i64]) -> anyhow::Result<BaseConsumer> {
     // It only looks on, and must not be what the broker is busy with.
     settings.set("fetch.min.bytes", "65536").set("fetch.wait.max.ms", "10");
     let consumer: BaseConsumer = settings.create()?;
-    let mut list = TopicPartitionList::new();
-    for (partition, end) in (0..).zip(ends) {
-        list.add_partition_offset(REPLIES, partition, Offset::Offset(*end))?;
-    }
-    consumer.assign(&list)?;
+    consumer.assign(&behind(REPLIES, ends)?)?;
     Ok(consumer)
 }
 

@@ -14,13 +14,13 @@ use parking_lot::Mutex;
 use rdkafka::consumer::{Consumer, StreamConsumer};
 use rdkafka::message::Headers;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
-use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
+use rdkafka::{ClientConfig, Message};
 use serde_json::json;
 use tokio::task::JoinSet;
 
 use super::mixed::diagnoses;
 use super::plant::Plant;
-use super::{Schedule, applied, progress, send_patiently, until};
+use super::{Schedule, applied, behind, progress, send_patiently, until};
 use crate::cpu;
 use crate::report::{Report, Row};
 
@@ -129,8 +129,7 @@ pub async fn run(options: &Options) -> anyhow::Result<Report> {
     judged(&plant, warm.edges).await?;
     let (stop, stopped) = tokio::sync::watch::channel(false);
     let (since_ms, before) = (event_now(), cpus(&plant));
-    let watcher =
-        tokio::spawn(watch(consumer(&plant).await?, since_ms, server.clone(), options.sample, stopped));
+    let watcher = tokio::spawn(watch(consumer(&plant).await?, server.clone(), options.sample, stopped));
     let sent = send(&producer, options, warm.edges, options.seconds).await?;
     judged(&plant, warm.edges + sent.edges).await?;
     let after = cpus(&plant);
@@ -233,24 +232,20 @@ fn point(producer: &BaseProducer, entity: u64, level: u64) -> anyhow::Result<()>
 /// Reads the edges from now on: what was told in the warm-up would keep a core busy while the first are timed.
 async fn consumer(plant: &Plant) -> anyhow::Result<StreamConsumer> {
     let topic = plant.topic("edges");
-    let mut from = TopicPartitionList::new();
-    for (partition, end) in (0..).zip(plant.kafka.end_offsets(&topic).await) {
-        from.add_partition_offset(&topic, partition, Offset::Offset(end))?;
-    }
+    let ends = plant.kafka.end_offsets(&topic).await;
     let mut settings = ClientConfig::new();
     settings.set("bootstrap.servers", &plant.kafka.bootstrap).set("group.id", "forebay-bench-edges");
     settings.set("enable.auto.commit", "false").set("isolation.level", "read_committed");
     // It only looks on, and must not be what the broker is busy with.
     settings.set("fetch.min.bytes", "65536").set("fetch.wait.max.ms", "50");
     let consumer: StreamConsumer = settings.create()?;
-    consumer.assign(&from)?;
+    consumer.assign(&behind(&topic, &ends)?)?;
     Ok(consumer)
 }
 
-/// Takes edges until it is told to stop, and looks for the diagnoses of a sample of those told since a moment.
+/// Takes edges until it is told to stop, and looks for the diagnoses of a sample of them.
 async fn watch(
     consumer: StreamConsumer,
-    since_ms: i64,
     server: Connection,
     sample: u64,
     mut stop: tokio::sync::watch::Receiver<bool>,
@@ -264,11 +259,11 @@ async fn watch(
             _ = stop.wait_for(|stop| *stop) => break,
         };
         while looking.try_join_next().is_some() {}
-        let told_ms = message.timestamp().to_millis().unwrap_or_default();
-        count += u64::from(told_ms >= since_ms);
-        if told_ms < since_ms || !count.is_multiple_of(sample.max(1)) {
+        count += 1;
+        if !count.is_multiple_of(sample.max(1)) {
             continue;
         }
+        let told_ms = message.timestamp().to_millis().unwrap_or_default();
         let headers = message.headers().context("an edge has headers")?;
         let id =
             headers.iter().find(|header| header.key == "forebay-edge-id").and_then(|header| header.value);

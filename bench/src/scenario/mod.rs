@@ -19,6 +19,8 @@ use forebay_tests::{Broker, Connection, Kafka, ServerConfig, run, run_dir};
 use indicatif::{ProgressBar, ProgressStyle};
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::producer::{BaseProducer, BaseRecord};
+use rdkafka::{Offset, TopicPartitionList};
+use tonic::transport::Endpoint;
 
 /// A broker that holds data points of the mix, and the definitions of their lanes.
 pub struct Stage {
@@ -123,12 +125,21 @@ fn only_lane(mut definitions: toml::Table, lane: &str) -> toml::Table {
 }
 
 /// Connects to a server somebody else runs, which may not be there.
-async fn target(address: &str) -> anyhow::Result<Connection> {
-    let there = tokio::net::TcpStream::connect(address);
-    there.await.with_context(|| {
+async fn reach(address: &str) -> anyhow::Result<Connection> {
+    let endpoint = Endpoint::from_shared(format!("http://{address}"))?;
+    let channel = endpoint.connect().await.with_context(|| {
         format!("--target {address} does not answer; it is the gRPC address of a running server, host:port")
     })?;
-    Ok(Connection::to(&format!("http://{address}")).await)
+    Ok(Connection::over(channel))
+}
+
+/// What a topic's partitions get from now on: these are their ends.
+fn behind(topic: &str, ends: &[i64]) -> anyhow::Result<TopicPartitionList> {
+    let mut from = TopicPartitionList::new();
+    for (partition, end) in (0..).zip(ends) {
+        from.add_partition_offset(topic, partition, Offset::Offset(*end))?;
+    }
+    Ok(from)
 }
 
 /// Asks until something holds, for as long as there is patience.

@@ -14,14 +14,14 @@ use super::series::{freshness, levels, rates, series};
 use super::watch::{Look, Subject, Watch};
 use super::{Options, SETTLE};
 use crate::report::{Report, Row};
-use crate::scenario::progress;
+use crate::scenario::{progress, reach};
 
 /// The lane that keeps diagnoses: what it takes in is no data point.
 const DIAGNOSES: &str = "diagnoses";
 
 /// Plays the tape and says how the target did.
 pub async fn run(options: &Options, tape: &Path, target: &str) -> anyhow::Result<Report> {
-    let status = super::super::target(target).await?.status().await?;
+    let status = reach(target).await?.status().await?;
     let lanes = status.lanes.into_iter().map(|lane| lane.lane).filter(|lane| lane != DIAGNOSES);
     let subject = Subject { http: options.http.clone(), pids: Default::default(), lanes: lanes.collect() };
     let step = progress("replaying");

@@ -10,7 +10,7 @@ use forebay_tests::{Definitions, Kafka};
 use super::Options;
 use super::watch::Subject;
 use crate::scenario::plant::Plant;
-use crate::scenario::with_lanes;
+use crate::scenario::{reach, with_lanes};
 
 /// Before the names of topics of a broker that is started here.
 const PREFIX: &str = "day.";
@@ -80,7 +80,7 @@ impl Stage {
 
     async fn find(target: &str, options: &Options) -> anyhow::Result<Stage> {
         let bootstrap = options.bootstrap.as_deref().context("--target needs --bootstrap")?;
-        super::super::target(target).await?;
+        reach(target).await?;
         let prefix = options.topic_prefix.clone();
         let definitions = Definitions::parse(&mix::definitions(&prefix));
         let kafka = Kafka::new(bootstrap);
